@@ -1,0 +1,36 @@
+/**
+ * Every error code of the product, with what it means. `docs/errors.md` lists the same codes; a test compares the two.
+ * SC1xxx: what was asked is wrong. SC2xxx: allowed, but look at it. SC3xxx: data. SC4xxx: the machine or another program.
+ */
+export const ERRORS = {
+  SC1201: 'The configuration file cannot be read',
+  SC1202: 'The configuration file is not valid YAML',
+  SC1204: 'Unknown key in the configuration',
+  SC1205: 'A configuration value is of the wrong type or out of range',
+  SC1206: 'A --set option is malformed',
+  SC1207: 'A command line option is unknown or lacks its value',
+  SC2101: 'The option belongs to a part that is not built yet and is ignored',
+  SC2103: 'A listener is reachable from other machines without TLS or token',
+  SC3101: 'A journal file is damaged',
+  SC3102: 'The data directory was written by a newer version',
+  SC4101: 'The address is in use or cannot be bound',
+  SC4102: 'The store does not start',
+  SC4103: 'The store refused a statement',
+  SC4104: 'The disk is full',
+  SC4105: 'The data directory is in use by another process',
+  SC4106: 'The embedded store is not installed',
+} as const
+export type ErrorCode = keyof typeof ERRORS
+
+/** The one error class. `help` says how to fix it; `cause` is always the error underneath, if there is one. */
+export class SidecastError extends Error {
+  readonly code: ErrorCode
+  readonly help: string | undefined
+
+  constructor(code: ErrorCode, message: string, options: { help?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'SidecastError'
+    this.code = code
+    this.help = options.help
+  }
+}

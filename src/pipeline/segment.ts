@@ -1,0 +1,30 @@
+import type { Table } from '../model/schema.ts'
+
+/**
+ * A sealed segment: a folder with one file of Native blocks for each table it touches, and a manifest. It is never
+ * changed again, and stays until every durable sink has taken it.
+ */
+export interface Segment {
+  /** `<worker>-<epoch>-<seq>`, unique for ever in one data directory. Value of the column `segment`. */
+  readonly id: string
+  readonly worker: number
+  readonly epoch: string
+  readonly seq: number
+  /** Wall clock, ms: first row appended, sealed. */
+  readonly openedMs: number
+  readonly sealedMs: number
+  readonly tables: readonly SegmentTable[]
+}
+
+export interface SegmentTable {
+  readonly table: Exclude<Table, 'latency_1h'>
+  /** Absolute path of a file that is a valid sequence of Native blocks and nothing else. */
+  readonly file: string
+  readonly bytes: number
+  readonly rows: number
+  readonly blocks: number
+  /** Rows by day of the partition key (days since the epoch). */
+  readonly days: ReadonlyMap<number, number>
+  /** Rows by node id; empty for rollups. */
+  readonly nodes: ReadonlyMap<string, number>
+}
