@@ -1,0 +1,97 @@
+import Type, { type Static } from 'typebox'
+
+/**
+ * The one schema of the configuration: type, defaults, validation and `docs/config.md` come from it. Durations, sizes
+ * and addresses are strings with a unit (`format`), checked here and parsed where they are used.
+ * `notBuilt` marks parts of the public interface that a later version brings: accepted, ignored with a warning.
+ */
+const object = <P extends Parameters<typeof Type.Object>[0]>(properties: P, options: Record<string, unknown> = {}) =>
+  Type.Object(properties, { additionalProperties: false, default: {}, ...options })
+const address = (value: string, description: string) => Type.String({ default: value, format: 'address', description })
+const duration = (value: string, description: string) =>
+  Type.String({ default: value, format: 'duration', description })
+const size = (value: string, description: string) => Type.String({ default: value, format: 'size', description })
+const count = (value: number, minimum: number, maximum: number, description: string) =>
+  Type.Integer({ default: value, minimum, maximum, description })
+const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
+
+export const configSchema = object({
+  data: Type.String({ default: './sidecast-data', minLength: 1, description: 'Journal, embedded store, positions' }),
+  http: object({
+    listen: address('127.0.0.1:8080', 'API, page and /metrics'),
+    queriesMax: count(16, 1, 1000, 'Queries that run or wait at one time; above it 429'),
+    queryTimeout: duration('30s', 'Longest time of one query'),
+    queryMemoryMax: size('1 GiB', 'Most memory of one query in the store'),
+  }),
+  ingest: object({
+    grpc: object({
+      listen: address('127.0.0.1:9001', 'ALS over gRPC'),
+      messageMax: size('64 MiB', 'Largest gRPC message; Envoy sends 16 KiB by default'),
+      streamsMax: count(20_000, 1, 1_000_000, 'Open streams over all connections'),
+      streamAge: duration('30m', 'Streams are ended politely after this, ±20 %, so that load spreads again'),
+      keepalive: duration('30s', 'PING to silent peers; two unanswered ones close the connection'),
+    }),
+    otlpHttp: later('OTLP over HTTP'),
+    statsd: later('StatsD over UDP and TCP'),
+    files: later('Files to tail'),
+    scrape: later('Prometheus targets'),
+    kafka: later('Kafka topics'),
+    syslog: later('Syslog'),
+    fluentd: later('Fluentd forward'),
+  }),
+  redaction: object({
+    query: Type.Union([Type.Literal('values'), Type.Literal('drop'), Type.Literal('keep')], {
+      default: 'values',
+      description: 'Query strings: replace values, drop the whole, or keep. Happens before anything touches disk',
+    }),
+    headers: Type.Array(Type.String({ minLength: 1 }), {
+      default: ['authorization', 'proxy-authorization', 'cookie', 'set-cookie', 'x-api-key', 'x-amz-security-token'],
+      description: 'Headers whose values are replaced by *',
+    }),
+    maskIp: Type.Boolean({ default: false, description: 'Zero the last octet (IPv4) or 80 bits (IPv6) of clients' }),
+  }),
+  journal: object({
+    disk: object({ max: size('10 GiB', 'When full, receivers stop reading') }),
+    segment: object({
+      bytes: size('64 MiB', 'A segment seals at this size'),
+      rows: count(262_144, 1000, 1_048_576, 'or at this many rows'),
+      age: duration('1s', 'or at this age'),
+    }),
+    keepAfterAck: duration('2m', 'Segments stay this long after the store has them, for verification after a crash'),
+  }),
+  store: object({
+    clickhouse: object({
+      url: Type.String({ default: '', description: 'http(s)://… of a ClickHouse server; empty: the embedded engine' }),
+      database: Type.String({ default: 'sidecast', pattern: '^[A-Za-z_][A-Za-z0-9_]{0,63}$', description: 'Database' }),
+      username: Type.String({ default: 'default', description: 'User' }),
+      password: Type.String({ default: '', secret: true, description: 'Password; better from the environment or a file' }),
+    }),
+    disk: object({ max: size('50 GiB', 'Past it the oldest days of rows go first') }),
+    memory: object({ max: size('2 GiB', 'Memory of the embedded engine') }),
+  }),
+  adapters: object({
+    prometheus: object({
+      enabled: Type.Boolean({ default: true, description: '/metrics/mesh' }),
+      seriesMax: count(100_000, 100, 10_000_000, 'Label sets; above it they go to the overflow series'),
+      expiry: duration('15m', 'Series without traffic for this long are dropped'),
+      remoteWrite: later('Prometheus remote write'),
+    }),
+    wavefront: later('Wavefront'),
+    otlp: later('OTLP out'),
+    kafka: later('Kafka out'),
+  }),
+  retention: object({
+    rows: duration('7d', 'Rows of single requests'),
+    minutes: duration('90d', 'Rollups of one minute'),
+    hours: duration('3y', 'Rollups of one hour'),
+  }),
+  rollup: object({
+    keysMax: count(50_000, 100, 1_000_000, 'Rollup keys in one segment; above it rows go to the overflow key'),
+  }),
+  allowInsecure: Type.Boolean({ default: false, description: 'Allow listeners that other machines can reach' }),
+  workers: count(1, 1, 64, 'Ingest threads; this version has one'),
+  slo: later('OpenSLO files'),
+  alertmanager: later('Alertmanager'),
+})
+
+export type Config = Static<typeof configSchema>
