@@ -1,0 +1,202 @@
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type App, startApp } from './app.ts'
+import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './config.ts'
+import { runDemo } from './demo/demo.ts'
+import { SidecastError } from './errors.ts'
+import { nearest } from './lib/nearest.ts'
+import { formatJournalList, formatJournalVerify } from './pipeline/journal-report.ts'
+import { createLog, type Log } from './telemetry/log.ts'
+import { VERSION } from './version.ts'
+
+/** What a command may touch of the process. */
+export interface World {
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  stdout(text: string): unknown
+  stderr(text: string): unknown
+  onSignal(signal: 'SIGTERM' | 'SIGINT', handler: () => void): unknown
+  exitNow(code: number): void
+}
+
+type Command = (args: readonly string[], world: World) => Promise<number>
+
+const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage: string }>> = {
+  run: { run: runCommand, usage: 'run [--config FILE] [--data DIR] [--role all] [--set a.b.c=value]…' },
+  'check-config': { run: checkConfigCommand, usage: 'check-config FILE [--effective]' },
+  demo: { run: demoCommand, usage: 'demo [--data DIR] [--set a.b.c=value]… [--seconds N]' },
+  journal: { run: journalCommand, usage: 'journal ls|verify [--data DIR]' },
+  version: { run: versionCommand, usage: 'version' },
+}
+
+/** Runs one command and returns the exit code: 0 done, 1 failed, 2 asked wrongly. Never throws. */
+export async function runCli(world: World): Promise<number> {
+  const [name, ...rest] = world.args
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    world.stderr(usage())
+    return name === undefined ? 2 : 0
+  }
+  if (name === '--version') return versionCommand(rest, world)
+  const command = COMMANDS[name]
+  if (command === undefined) {
+    const guess = nearest(name, Object.keys(COMMANDS))
+    world.stderr(
+      `error SC1207  unknown command \`${name}\`\n  help: ${guess === undefined ? 'see sidecast --help' : `did you mean \`${guess}\`?`}\n`,
+    )
+    return 2
+  }
+  try {
+    return await command.run(rest, world)
+  } catch (error) {
+    return report(error, command.usage, world)
+  }
+}
+
+function report(error: unknown, usage: string, world: World): number {
+  if (error instanceof SidecastError) {
+    world.stderr(`error ${error.code}  ${error.message}\n${error.help === undefined ? '' : `  help: ${error.help}\n`}`)
+    return error.code.startsWith('SC1') || error.code === 'SC2103' ? 2 : 1
+  }
+  if (error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')) {
+    world.stderr(`error SC1207  ${error.message.split('\n')[0]}\n  help: sidecast ${usage}\n`)
+    return 2
+  }
+  world.stderr(`error  ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  return 1
+}
+
+const usage = (): string =>
+  `Sidecast ${VERSION}: sees every request Envoy made, loses none, says where the time went, and how sure it is.\n\n` +
+  `${Object.values(COMMANDS)
+    .map((command) => `  sidecast ${command.usage}`)
+    .join('\n')}\n`
+
+const RUN_OPTIONS = {
+  config: { type: 'string' },
+  data: { type: 'string' },
+  role: { type: 'string' },
+  set: { type: 'string', multiple: true },
+} as const
+
+interface RunOptions {
+  readonly config?: string | undefined
+  readonly data?: string | undefined
+  readonly role?: string | undefined
+  readonly set?: string[] | undefined
+}
+
+function configInput(values: RunOptions, world: World): ConfigInput {
+  if (values.role !== undefined && values.role !== 'all') {
+    throw new SidecastError('SC1207', `--role ${values.role} is not built yet`, { help: 'use --role all, the default' })
+  }
+  const set = [...(values.set ?? [])]
+  if (values.data !== undefined) set.push(`data=${JSON.stringify(values.data)}`)
+  return { ...(values.config === undefined ? {} : { file: values.config }), set, env: world.env }
+}
+
+async function runCommand(args: readonly string[], world: World): Promise<number> {
+  const { values } = parseArgs({ args: [...args], options: RUN_OPTIONS, strict: true })
+  const { config, findings } = requireConfig(configInput(values, world))
+  if (findings.length > 0) world.stderr(formatFindings(findings))
+  const log = createLog((line) => world.stderr(line))
+  const app = await startApp({ config, log })
+  world.stdout(`${JSON.stringify({ ready: true, pid: process.pid, version: VERSION, ...app.addresses })}\n`)
+  await untilStopped(world, log, app)
+  return 0
+}
+
+/** Waits for a signal or for the app to fail, drains, and returns. A second signal exits at once. */
+async function untilStopped(world: World, log: Log, app: App): Promise<void> {
+  const signal = await new Promise<string>((done) => {
+    let stopping = false
+    for (const name of ['SIGTERM', 'SIGINT'] as const) {
+      world.onSignal(name, () => {
+        if (stopping) world.exitNow(1)
+        stopping = true
+        done(name)
+      })
+    }
+  })
+  log.info({ signal }, 'draining')
+  await app.stop()
+  log.info({}, 'stopped')
+}
+
+async function checkConfigCommand(args: readonly string[], world: World): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { ...RUN_OPTIONS, effective: { type: 'boolean' } },
+    allowPositionals: true,
+    strict: true,
+  })
+  const file = positionals[0] ?? values.config
+  if (file === undefined || positionals.length > 1) {
+    throw new SidecastError('SC1207', 'check-config takes one file', { help: 'sidecast check-config FILE' })
+  }
+  const { config, findings } = loadConfig(configInput({ ...values, config: file }, world))
+  const failed = findings.some((finding) => finding.severity === 'error')
+  if (findings.length > 0) world.stderr(formatFindings(findings))
+  if (!failed) {
+    if (values.effective === true) {
+      const masked = JSON.stringify(config, (key, value) => (key === 'password' && value !== '' ? '***' : value), 2)
+      world.stdout(`${masked}\n`)
+    }
+    world.stderr(`${file}: ok\n`)
+  }
+  return failed ? 2 : 0
+}
+
+async function demoCommand(args: readonly string[], world: World): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { ...RUN_OPTIONS, seconds: { type: 'string' } },
+    strict: true,
+  })
+  const seconds = values.seconds === undefined ? Number.POSITIVE_INFINITY : Number(values.seconds)
+  if (!(seconds > 0)) {
+    throw new SidecastError('SC1207', `--seconds ${values.seconds} is not a positive number`, {
+      help: 'for example 60',
+    })
+  }
+  const log = createLog((line) => world.stderr(line))
+  const stop = new AbortController()
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    world.onSignal(name, () => (stop.signal.aborted ? world.exitNow(1) : stop.abort()))
+  }
+  return runDemo({
+    start: (overrides) => {
+      const { config } = requireConfig({ ...configInput(values, world), set: [...overrides, ...(values.set ?? [])] })
+      return startApp({ config, log })
+    },
+    dataGiven: values.data,
+    seconds,
+    signal: stop.signal,
+    print: (line) => world.stderr(`${line}\n`),
+    log,
+  })
+}
+
+async function journalCommand(args: readonly string[], world: World): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { data: { type: 'string' }, json: { type: 'boolean' } },
+    allowPositionals: true,
+    strict: true,
+  })
+  const dir = resolve(values.data ?? './sidecast-data', 'journal')
+  if (positionals[0] === 'ls') {
+    world.stdout(await formatJournalList(dir, { json: values.json === true }))
+    return 0
+  }
+  if (positionals[0] === 'verify') {
+    const { text, sound } = await formatJournalVerify(dir, { json: values.json === true })
+    world.stdout(text)
+    return sound ? 0 : 1
+  }
+  throw new SidecastError('SC1207', 'journal takes ls or verify', { help: 'sidecast journal ls|verify [--data DIR]' })
+}
+
+async function versionCommand(_args: readonly string[], world: World): Promise<number> {
+  world.stdout(`sidecast ${VERSION} (node ${process.versions.node})\n`)
+  return 0
+}
