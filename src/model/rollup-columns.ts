@@ -8,8 +8,8 @@ import { ROLLUP_KEYS, ROLLUP_METRICS, type RollupMetric } from './schema.ts'
  *
  * Rows of one key are added by the engine when it merges parts (SummingMergeTree), so a minute or an hour of one key is
  * any number of rows until then, and a reader always groups: `sum` of counts and sums, `min` of mins, `max` of maxes,
- * `sum` by bucket of histograms. Pairs of arrays named `*_map` are added by their first array, which the engine does
- * for names that end in "Map" or "_map" alone.
+ * `sum` by bucket of histograms. Pairs of arrays named `…Map.…` are added by the values of the first array: the engine
+ * does so only where the name before the dot ends in `Map` (other names are silently not added).
  *
  * All counts are UInt64 in the store and add modulo 2^64: a correction may be a row of negative differences. A key
  * whose `n` comes out as 0 does not exist.
@@ -58,7 +58,7 @@ const metric = (name: RollupMetric): RollupColumn[] => {
     extreme('min', `Smallest ${what}, ns${name === 'total' ? '' : '; 2^64 − 1 when phases_n is 0'}`),
     extreme('max', `Largest ${what}, ns`),
     {
-      name: `${name}_map.bucket`,
+      name: `${name}Map.bucket`,
       type: 'Array(Int16)',
       nativeType: 'Array(Int16)',
       merge: 'map',
@@ -66,7 +66,7 @@ const metric = (name: RollupMetric): RollupColumn[] => {
       meaning: `Histogram of ${what} over ${rows}: buckets that are not empty, ascending`,
     },
     {
-      name: `${name}_map.count`,
+      name: `${name}Map.count`,
       type: 'Array(UInt64)',
       nativeType: 'Array(UInt32)',
       merge: 'map',
@@ -84,7 +84,7 @@ export const ROLLUP_VALUES: readonly RollupColumn[] = [
   sum('request_bytes', 'Sum of downstream_wire_received'),
   sum('response_bytes', 'Sum of downstream_wire_sent'),
   {
-    name: 'flags_map.flag',
+    name: 'flagsMap.flag',
     type: 'Array(UInt8)',
     nativeType: 'Array(UInt8)',
     merge: 'map',
@@ -92,7 +92,7 @@ export const ROLLUP_VALUES: readonly RollupColumn[] = [
     meaning: 'Response flags that occurred, by bit, ascending',
   },
   {
-    name: 'flags_map.count',
+    name: 'flagsMap.count',
     type: 'Array(UInt64)',
     nativeType: 'Array(UInt32)',
     merge: 'map',
