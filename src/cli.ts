@@ -172,6 +172,7 @@ async function demoCommand(args: readonly string[], world: World): Promise<numbe
     seconds,
     signal: stop.signal,
     print: (line) => world.stderr(`${line}\n`),
+    env: world.env,
     log,
   })
 }

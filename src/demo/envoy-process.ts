@@ -15,8 +15,9 @@ export interface EnvoyOptions {
   /** A configuration file, YAML or JSON. */
   readonly config: string
   readonly adminPort: number
-  /** Where `envoy.log` goes. */
+  /** Where its own log goes, as `<name>.log`; `envoy.log` by default. */
   readonly dir: string
+  readonly name?: string
   /** Worker threads. */
   readonly concurrency?: number
 }
@@ -46,7 +47,7 @@ wait $envoy
 
 /** Starts one Envoy and waits until it is live. Throws with the end of its log when it does not come up. */
 export async function startEnvoy(options: EnvoyOptions): Promise<EnvoyProcess> {
-  const logFile = join(options.dir, 'envoy.log')
+  const logFile = join(options.dir, `${options.name ?? 'envoy'}.log`)
   const log = await open(logFile, 'w')
   const child = spawn(
     'sh',

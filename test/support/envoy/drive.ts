@@ -1,3 +1,4 @@
+import { seededRandom } from '../../../src/demo/shop.ts'
 import type { AccessLogLine } from './access-log.ts'
 import type { Seen } from './clients.ts'
 import type { Rig } from './rig.ts'
@@ -120,7 +121,7 @@ async function inParallel<T, R>(
 
 /** `n` scenarios by weight. Every scenario comes at least once when `n` allows it. */
 function draw(scenarios: readonly Scenario[], n: number, seed: number): Scenario[] {
-  const random = mulberry32(seed)
+  const random = seededRandom(seed)
   const total = scenarios.reduce((sum, scenario) => sum + scenario.weight, 0)
   const one = (): Scenario => {
     let at = random() * total
@@ -136,18 +137,6 @@ function draw(scenarios: readonly Scenario[], n: number, seed: number): Scenario
     ;[plan[i], plan[j]] = [plan[j]!, plan[i]!]
   }
   return plan
-}
-
-/** A small seeded generator of numbers in [0, 1): mulberry32, 32 bits of state. */
-export function mulberry32(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 function summary(line: AccessLogLine): Expected {
