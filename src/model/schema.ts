@@ -200,6 +200,20 @@ export const ROW_COLUMNS: readonly Column[] = [
     als: `${Q}request_headers traceparent, x-b3-spanid`,
     expr: `if(span_number = 0, '', lower(leftPad(hex(span_number), 16, '0')))`,
   },
+  {
+    name: 'trace_flags',
+    type: 'UInt8',
+    group: 'identity',
+    meaning: 'Flags of traceparent: bit 0 is sampled',
+    als: `${Q}request_headers traceparent`,
+  },
+  {
+    name: 'sample_rate',
+    type: 'Float64',
+    group: 'identity',
+    meaning: 'Sample rate of the log; Envoy never sets it',
+    als: `${C}sample_rate`,
+  },
   // who
   lc('reporter', 'who', 'Which side wrote the row: source, destination, gateway, waypoint, unknown'),
   ...peer('source'),

@@ -1,0 +1,426 @@
+import type { Identity, NativeBlock, Origin, Party } from './batch.ts'
+import { type FixedDictionary, keyListOf } from './dictionary.ts'
+import { blockHeader, bytesOf, columnHeader, LOW_CARDINALITY_PREFIX, lowCardinality } from './native.ts'
+import { POINTS } from './phases.ts'
+import {
+  COUNTS,
+  DENSE_DICTIONARIES,
+  ENUMS,
+  HEAPS,
+  PORTS,
+  type RowColumns,
+  SPARSE,
+  SPARSE_DICTIONARIES,
+  SPARSE_NUMBERS,
+  type SparseName,
+  type SparseNumberName,
+  TEXT_MAPS,
+} from './row-columns.ts'
+import { STORED_ROW_COLUMNS } from './schema.ts'
+
+const LC = 'LowCardinality(String)'
+const DAY_SECONDS = 86_400
+const WORD = 2 ** 32
+
+const ORIGIN_COLUMNS: Readonly<Record<string, (origin: Origin) => string>> = {
+  source: (origin) => origin.source,
+  node_id: (origin) => origin.nodeId,
+  node_cluster: (origin) => origin.nodeCluster,
+  region: (origin) => origin.region,
+  zone: (origin) => origin.zone,
+  sub_zone: (origin) => origin.subZone,
+  envoy_version: (origin) => origin.envoyVersion,
+  log_name: (origin) => origin.logName,
+}
+
+const party = (side: 'source' | 'destination', field: keyof Party): [string, (identity: Identity) => string] => [
+  `${side}_${field}`,
+  (identity) => identity[side][field],
+]
+const PARTY_FIELDS = ['workload', 'namespace', 'service', 'version', 'principal'] as const
+const IDENTITY_COLUMNS: Readonly<Record<string, (identity: Identity) => string>> = {
+  mesh: (identity) => identity.mesh,
+  reporter: (identity) => identity.reporter,
+  ...Object.fromEntries(PARTY_FIELDS.map((field) => party('source', field))),
+  ...Object.fromEntries(PARTY_FIELDS.map((field) => party('destination', field))),
+}
+
+const SPARSE_INDEX = new Map<string, number>(SPARSE.map((name, k) => [name, k]))
+
+/** Appends one column to a block; false when no row has a value: the engine then fills in the default. */
+type Writer = (out: Uint8Array[], rows: number) => boolean
+
+/**
+ * Makes Native blocks out of a builder's columns. Most buffers of a block are those of the columns; what the format
+ * wants otherwise (UInt64 for Float64, null maps, one-byte indexes) is converted into buffers that the encoder keeps.
+ */
+export class BlockEncoder {
+  readonly #columns: RowColumns
+  readonly #writers: readonly Writer[]
+  /** Conversion buffers by column, made when first used. */
+  readonly #scratch = new Map<string, ArrayBufferView>()
+  /** Indexes of this block into streams and identities, shared by all columns that depend on them. */
+  #streamIndex: Uint8Array | Uint16Array = new Uint8Array(0)
+  #identityIndex: Uint8Array | Uint16Array = new Uint8Array(0)
+  #segment = ''
+
+  constructor(columns: RowColumns) {
+    this.#columns = columns
+    const writers = this.#writersByName()
+    this.#writers = STORED_ROW_COLUMNS.map(({ name }) => {
+      const writer = writers.get(name)
+      if (writer === undefined) throw new Error(`no encoder for column ${name}`)
+      return writer
+    })
+  }
+
+  encode(segment: string): NativeBlock {
+    const columns = this.#columns
+    const { rows } = columns
+    this.#segment = segment
+    this.#streamIndex = this.#indexes('stream', columns.stream, columns.origins.length)
+    this.#identityIndex = this.#indexes('identity', columns.identity, columns.identities.identities.length)
+    const buffers: Uint8Array[] = [new Uint8Array(0)]
+    let count = 0
+    for (const write of this.#writers) if (write(buffers, rows)) count++
+    buffers[0] = blockHeader(count, rows)
+    return { buffers, rows, days: rowsByDay(columns.endSeconds, rows), nodes: rowsByNode(columns, rows) }
+  }
+
+  #writersByName(): Map<string, Writer> {
+    const c = this.#columns
+    const writers = new Map<string, Writer>()
+    writers.set('end_time', (out, rows) => {
+      const words = this.#words('end_time')
+      nanosInto(words, c.endSeconds, c.endNanos, rows)
+      return fixed(out, 'end_time', "DateTime64(9, 'UTC')", words, 2 * rows)
+    })
+    writers.set('received', (out, rows) => {
+      const words = this.#words('received')
+      countsInto(words, c.received, rows)
+      return fixed(out, 'received', "DateTime64(3, 'UTC')", words, 2 * rows)
+    })
+    writers.set('segment', (out, rows) => {
+      const zeros = this.#scratchOf('segment', () => new Uint8Array(c.rowsMax))
+      return this.#lowCardinality(out, 'segment', keyListOf([this.#segment]), 1, zeros, rows)
+    })
+    for (const [name, text] of Object.entries(ORIGIN_COLUMNS)) {
+      writers.set(name, (out, rows) => this.#derived(out, name, c.origins.map(text), this.#streamIndex, rows))
+    }
+    for (const [name, text] of Object.entries(IDENTITY_COLUMNS)) {
+      writers.set(name, (out, rows) =>
+        this.#derived(out, name, c.identities.identities.map(text), this.#identityIndex, rows),
+      )
+    }
+    const enums: [string, FixedDictionary, Uint8Array | Uint16Array][] = [
+      ['kind', ENUMS.kind, c.kind],
+      ['entry_type', ENUMS.entry_type, c.entryType],
+      ['outcome', ENUMS.outcome, c.outcome],
+      ['class', ENUMS.class, c.responseClass],
+      ['protocol', ENUMS.protocol, c.protocol],
+      ['method', ENUMS.method, c.method],
+    ]
+    for (const [name, dictionary, codes] of enums) {
+      writers.set(name, (out, rows) => {
+        const indexes = codes.BYTES_PER_ELEMENT === 1 ? codes : this.#narrow(name, codes, rows)
+        return this.#lowCardinality(out, name, dictionary.keyList(), dictionary.count, indexes, rows)
+      })
+    }
+    for (const name of DENSE_DICTIONARIES) {
+      writers.set(name, (out, rows) => this.#dictionary(out, name, c.codes[name], rows))
+    }
+    for (const name of SPARSE_DICTIONARIES) {
+      writers.set(
+        name,
+        this.#sparse(name, (out, rows) => this.#dictionary(out, name, c.codes[name], rows)),
+      )
+    }
+    const numberTypes = { 8: 'UInt8', 16: 'UInt16', 64: 'Float64' } as const
+    for (const [name, bits] of Object.entries(SPARSE_NUMBERS) as [SparseNumberName, 8 | 16 | 64][]) {
+      const write: Writer = (out, rows) => fixed(out, name, numberTypes[bits], c.numbers[name], rows)
+      writers.set(name, this.#sparse(name, write))
+    }
+    writers.set(
+      'tls_version',
+      this.#sparse('tls_version', (out, rows) => {
+        const { tls_version } = ENUMS
+        const codes = c.numbers.tls_version as Uint8Array
+        return this.#lowCardinality(out, 'tls_version', tls_version.keyList(), tls_version.count, codes, rows)
+      }),
+    )
+    for (const name of PORTS) {
+      writers.set(name, (out, rows) => someSet(c.ports[name], rows) && fixed(out, name, 'UInt16', c.ports[name], rows))
+    }
+    for (const name of COUNTS) {
+      writers.set(name, (out, rows) => {
+        const words = this.#words(name)
+        return countsInto(words, c.counts[name], rows) && fixed(out, name, 'UInt64', words, 2 * rows)
+      })
+    }
+    POINTS.forEach((name, k) => {
+      writers.set(name, (out, rows) => {
+        const words = this.#words(name)
+        const nulls = this.#scratchOf(`${name} nulls`, () => new Uint8Array(c.rowsMax))
+        if (!nullableInto(words, nulls, c.points[k]!, rows)) return false
+        out.push(columnHeader(name, 'Nullable(UInt64)'), bytesOf(nulls, rows), bytesOf(words, 2 * rows))
+        return true
+      })
+    })
+    writers.set('duration_ns', (out, rows) => {
+      const words = this.#words('duration_ns')
+      countsInto(words, c.duration, rows)
+      return fixed(out, 'duration_ns', 'UInt64', words, 2 * rows)
+    })
+    writers.set('response_flags', (out, rows) => {
+      const words = this.#words('response_flags')
+      let any = 0
+      for (let i = 0; i < rows; i++) any |= words[2 * i] = c.flags[i]!
+      return any !== 0 && fixed(out, 'response_flags', 'UInt64', words, 2 * rows)
+    })
+    writers.set('response_code', (out, rows) => {
+      const values = this.#scratchOf('response_code', () => new Uint16Array(c.rowsMax))
+      const nulls = this.#scratchOf('response_code nulls', () => new Uint8Array(c.rowsMax))
+      if (!smallNullableInto(values, nulls, c.code, rows)) return false
+      out.push(columnHeader('response_code', 'Nullable(UInt16)'), bytesOf(nulls, rows), bytesOf(values, rows))
+      return true
+    })
+    writers.set('grpc_status', (out, rows) => {
+      const values = this.#scratchOf('grpc_status', () => new Uint8Array(c.rowsMax))
+      const nulls = this.#scratchOf('grpc_status nulls', () => new Uint8Array(c.rowsMax))
+      if (!smallNullableInto(values, nulls, c.grpcStatus, rows)) return false
+      out.push(columnHeader('grpc_status', 'Nullable(UInt8)'), bytesOf(nulls, rows), bytesOf(values, rows))
+      return true
+    })
+    writers.set(
+      'attempts',
+      (out, rows) => someSet(c.attempts, rows) && fixed(out, 'attempts', 'UInt32', c.attempts, rows),
+    )
+    writers.set('stream_is_request', (out, rows) => {
+      return someSet(c.streamIsRequest, rows) && fixed(out, 'stream_is_request', 'UInt8', c.streamIsRequest, rows)
+    })
+    writers.set('precision_ns', (out, rows) => {
+      const values = this.#scratchOf('precision_ns', () => new Uint32Array(c.rowsMax))
+      const precisions = c.origins.map((origin) => origin.precisionNs)
+      if (precisions.every((precision) => precision === precisions[0])) values.fill(precisions[0] ?? 0, 0, rows)
+      else for (let i = 0; i < rows; i++) values[i] = precisions[c.stream[i]!]!
+      return fixed(out, 'precision_ns', 'UInt32', values, rows)
+    })
+    writers.set('request_uuid', (out, rows) => uuid(out, 'request_uuid', c.requestUuid, rows))
+    writers.set('stream_uuid', (out, rows) => uuid(out, 'stream_uuid', c.streamUuid, rows))
+    writers.set(
+      'trace_uuid',
+      this.#sparse('trace_uuid', (out, rows) => fixed(out, 'trace_uuid', 'UUID', c.traceUuid, 4 * rows)),
+    )
+    writers.set(
+      'span_number',
+      this.#sparse('span_number', (out, rows) => fixed(out, 'span_number', 'UInt64', c.spanNumber, 2 * rows)),
+    )
+    for (const name of HEAPS) {
+      writers.set(name, (out, rows) => {
+        const heap = c.heaps[name]
+        if (heap.rows === 0) return false
+        heap.fill(rows)
+        out.push(columnHeader(name, 'String'), heap.bytes.subarray(0, heap.end))
+        return true
+      })
+    }
+    for (const name of TEXT_MAPS) writers.set(name, (out, rows) => c.maps[name].encode(out, rows))
+    writers.set('filter_state', (out, rows) => c.filterState.encode(out, rows))
+    return writers
+  }
+
+  #sparse(name: SparseName, write: Writer): Writer {
+    const k = SPARSE_INDEX.get(name)!
+    return (out, rows) => this.#columns.touched[k] !== 0 && write(out, rows)
+  }
+
+  #dictionary(out: Uint8Array[], name: keyof RowColumns['dictionaries'], codes: Uint16Array, rows: number): boolean {
+    const dictionary = this.#columns.dictionaries[name]
+    if (dictionary.count === 1) return false
+    const indexes = dictionary.count <= 256 ? this.#narrow(name, codes, rows) : codes
+    return this.#lowCardinality(out, name, dictionary.keyList(), dictionary.count, indexes, rows)
+  }
+
+  /** A column whose value depends on the stream or the identity alone: their index, with its own key list. */
+  #derived(out: Uint8Array[], name: string, texts: string[], index: Uint8Array | Uint16Array, rows: number): boolean {
+    if (texts.every((text) => text === '')) return false
+    return this.#lowCardinality(out, name, keyListOf(texts), texts.length, index, rows)
+  }
+
+  #lowCardinality(
+    out: Uint8Array[],
+    name: string,
+    keyList: Uint8Array,
+    keys: number,
+    indexes: Uint8Array | Uint16Array,
+    rows: number,
+  ): boolean {
+    out.push(columnHeader(name, LC), LOW_CARDINALITY_PREFIX)
+    lowCardinality(out, keyList, keys, indexes, rows)
+    return true
+  }
+
+  #indexes(name: string, codes: Uint16Array, keys: number): Uint8Array | Uint16Array {
+    return keys <= 256 ? this.#narrow(name, codes, this.#columns.rows) : codes
+  }
+
+  #narrow(name: string, codes: Uint8Array | Uint16Array, rows: number): Uint8Array {
+    const narrow = this.#scratchOf(`${name} index`, () => new Uint8Array(this.#columns.rowsMax))
+    for (let i = 0; i < rows; i++) narrow[i] = codes[i]!
+    return narrow
+  }
+
+  #words(name: string): Uint32Array {
+    return this.#scratchOf(name, () => new Uint32Array(2 * this.#columns.rowsMax))
+  }
+
+  #scratchOf<T extends ArrayBufferView>(name: string, make: () => T): T {
+    let scratch = this.#scratch.get(name)
+    if (scratch === undefined) {
+      scratch = make()
+      this.#scratch.set(name, scratch)
+    }
+    return scratch as T
+  }
+}
+
+function fixed(
+  out: Uint8Array[],
+  name: string,
+  type: string,
+  values: ArrayBufferView & { readonly BYTES_PER_ELEMENT: number },
+  elements: number,
+): boolean {
+  out.push(columnHeader(name, type), bytesOf(values, elements))
+  return true
+}
+
+function uuid(out: Uint8Array[], name: string, words: Int32Array, rows: number): boolean {
+  return someSet(words, 4 * rows) && fixed(out, name, 'UUID', words, 4 * rows)
+}
+
+function someSet(values: Uint8Array | Uint16Array | Uint32Array | Int32Array, count: number): boolean {
+  for (let i = 0; i < count; i++) if (values[i] !== 0) return true
+  return false
+}
+
+/** Whole numbers ≥ 0 as UInt64 (low word, high word). False when all are zero. */
+function countsInto(words: Uint32Array, values: Float64Array, rows: number): boolean {
+  let any = 0
+  for (let i = 0; i < rows; i++) {
+    const value = values[i]!
+    if (value < WORD) {
+      any |= words[2 * i] = value
+      words[2 * i + 1] = 0
+    } else {
+      any = 1
+      wideInto(words, 2 * i, value)
+    }
+  }
+  return any !== 0
+}
+
+/** The same with −1 for NULL. False when all are NULL. */
+function nullableInto(words: Uint32Array, nulls: Uint8Array, values: Float64Array, rows: number): boolean {
+  let all = 1
+  for (let i = 0; i < rows; i++) {
+    const value = values[i]!
+    if (value < 0) {
+      nulls[i] = 1
+      words[2 * i] = 0
+      words[2 * i + 1] = 0
+    } else {
+      all = 0
+      nulls[i] = 0
+      if (value < WORD) {
+        words[2 * i] = value
+        words[2 * i + 1] = 0
+      } else wideInto(words, 2 * i, value)
+    }
+  }
+  return all === 0
+}
+
+function wideInto(words: Uint32Array, at: number, value: number): void {
+  const high = Math.floor(value / WORD)
+  words[at] = value - high * WORD
+  words[at + 1] = high
+}
+
+function smallNullableInto(
+  values: Uint8Array | Uint16Array,
+  nulls: Uint8Array,
+  source: Int32Array | Int16Array,
+  rows: number,
+): boolean {
+  let all = 1
+  for (let i = 0; i < rows; i++) {
+    const value = source[i]!
+    const missing = value < 0 ? 1 : 0
+    nulls[i] = missing
+    values[i] = missing === 1 ? 0 : value
+    all &= missing
+  }
+  return all === 0
+}
+
+/**
+ * Unix seconds and nanoseconds as one Int64 of nanoseconds, in two words. Seconds × 10⁹ needs 62 bits; the product is
+ * put together from 16-bit halves of the seconds, so that every step is exact in a Float64.
+ */
+function nanosInto(words: Uint32Array, seconds: Uint32Array, nanos: Uint32Array, rows: number): void {
+  let last = -1
+  let low = 0
+  let high = 0
+  for (let i = 0; i < rows; i++) {
+    const second = seconds[i]!
+    if (second !== last) {
+      last = second
+      const top = Math.floor(second / 65_536) * 1e9
+      const carry = Math.floor(top / 65_536)
+      const rest = (top - carry * 65_536) * 65_536 + (second % 65_536) * 1e9
+      const over = Math.floor(rest / WORD)
+      high = carry + over
+      low = rest - over * WORD
+    }
+    const value = low + nanos[i]!
+    if (value < WORD) {
+      words[2 * i] = value
+      words[2 * i + 1] = high
+    } else {
+      words[2 * i] = value - WORD
+      words[2 * i + 1] = high + 1
+    }
+  }
+}
+
+function rowsByDay(endSeconds: Uint32Array, rows: number): Map<number, number> {
+  const days = new Map<number, number>()
+  if (rows === 0) return days
+  let least = endSeconds[0]!
+  let most = least
+  for (let i = 1; i < rows; i++) {
+    const second = endSeconds[i]!
+    if (second < least) least = second
+    else if (second > most) most = second
+  }
+  const first = Math.floor(least / DAY_SECONDS)
+  if (first === Math.floor(most / DAY_SECONDS)) return days.set(first, rows)
+  for (let i = 0; i < rows; i++) {
+    const day = Math.floor(endSeconds[i]! / DAY_SECONDS)
+    days.set(day, (days.get(day) ?? 0) + 1)
+  }
+  return days
+}
+
+function rowsByNode(columns: RowColumns, rows: number): Map<string, number> {
+  const counts = new Uint32Array(columns.origins.length)
+  const { stream } = columns
+  for (let i = 0; i < rows; i++) counts[stream[i]!]!++
+  const nodes = new Map<string, number>()
+  columns.origins.forEach(({ nodeId }, code) => {
+    const count = counts[code]!
+    if (count > 0) nodes.set(nodeId, (nodes.get(nodeId) ?? 0) + count)
+  })
+  return nodes
+}

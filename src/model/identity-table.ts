@@ -1,0 +1,176 @@
+import type { Identity, IdentityInput, IdentityResolver, Origin } from './batch.ts'
+import type { Dictionary } from './dictionary.ts'
+import type { Room } from './heap.ts'
+
+/** Identities of one batch. 12 keys of a few dozen bytes for each: at most a few MB in a block. */
+const IDENTITIES_MAX = 16_384
+/** id + 1 (0: free) and five words of codes; 8 words keep a slot inside one cache line. */
+const SLOT = 8
+/** Bits of `IdentityResolver.needs`. */
+export const NEEDS_AUTHORITY_AND_ROUTE = 1
+export const NEEDS_SNI = 2
+
+/** The dictionaries that identity codes belong to. `peers` holds serialized `google.protobuf.Any`, code 0: none. */
+export interface IdentityDictionaries {
+  readonly cluster: Dictionary
+  readonly route: Dictionary
+  readonly authority: Dictionary
+  readonly sni: Dictionary
+  readonly peerSan: Dictionary
+  readonly localSan: Dictionary
+  readonly peers: Dictionary
+}
+
+/**
+ * Which identity a row has, by the codes of what it is resolved from. The resolver is asked once per distinct
+ * combination and batch; a row costs two probes of small tables, or none when it is like the row before.
+ */
+export class IdentityTable {
+  readonly identities: Identity[] = []
+  readonly #dictionaries: IdentityDictionaries
+  readonly #origins: readonly Origin[]
+  readonly #resolver: IdentityResolver
+  readonly #room: Room
+  #slots = new Int32Array(SLOT * 64)
+  #mask = 63
+  /** What rows of (stream, cluster) need to be told apart: [key + 1, needs] pairs. */
+  #needs = new Float64Array(2 * 64)
+  #needsCount = 0
+  #lastPair = -1
+  #lastNeeds = 0
+
+  constructor(options: {
+    dictionaries: IdentityDictionaries
+    /** Origins by stream code; the same array as long as the table lives. */
+    origins: readonly Origin[]
+    resolver: IdentityResolver
+    room: Room
+  }) {
+    this.#dictionaries = options.dictionaries
+    this.#origins = options.origins
+    this.#resolver = options.resolver
+    this.#room = options.room
+  }
+
+  reset(): void {
+    this.identities.length = 0
+    if (this.#mask > 8191) {
+      this.#slots = new Int32Array(SLOT * 64)
+      this.#mask = 63
+    } else this.#slots.fill(0)
+    this.#needs = this.#needs.length > 16_384 ? new Float64Array(2 * 64) : this.#needs.fill(0)
+    this.#needsCount = 0
+    this.#lastPair = -1
+  }
+
+  /** Code of the identity of a row. Marks the room, and returns 0, when there is no place for one more. */
+  code(
+    stream: number,
+    cluster: number,
+    downstreamPeer: number,
+    upstreamPeer: number,
+    peerSan: number,
+    localSan: number,
+    authority: number,
+    route: number,
+    sni: number,
+  ): number {
+    const needs = this.#needsOf(stream, cluster)
+    const names = (needs & NEEDS_AUTHORITY_AND_ROUTE) === 0 ? 0 : authority | (route << 16)
+    const name = (needs & NEEDS_SNI) === 0 ? 0 : sni
+    const where = stream | (cluster << 16)
+    const peers = downstreamPeer | (upstreamPeer << 16)
+    const sans = peerSan | (localSan << 16)
+    let hash = Math.imul(where, 0x9e3779b1) ^ Math.imul(peers, 0x85ebca6b)
+    hash = (hash ^ (hash >>> 15)) + (Math.imul(sans, 0xc2b2ae35) ^ Math.imul(names, 0x27d4eb2f)) + name
+    hash = Math.imul(hash ^ (hash >>> 13), 0x2c1b3c6d)
+    hash ^= hash >>> 12
+    const slots = this.#slots
+    const wrap = this.#mask * SLOT + SLOT - 1
+    let at = (hash & this.#mask) * SLOT
+    for (; slots[at] !== 0; at = (at + SLOT) & wrap) {
+      if (
+        slots[at + 1] === where &&
+        slots[at + 2] === peers &&
+        slots[at + 3] === sans &&
+        slots[at + 4] === names &&
+        slots[at + 5] === name
+      ) {
+        return slots[at]! - 1
+      }
+    }
+    if (this.identities.length >= IDENTITIES_MAX) {
+      this.#room.exhausted = true
+      return 0
+    }
+    slots[at + 1] = where
+    slots[at + 2] = peers
+    slots[at + 3] = sans
+    slots[at + 4] = names
+    slots[at + 5] = name
+    slots[at + 6] = hash
+    slots[at] = this.identities.push(this.#resolver.resolve(this.#input(where, peers, sans, names, name)))
+    if (this.identities.length * 2 > this.#mask) this.#grow()
+    return this.identities.length - 1
+  }
+
+  #input(where: number, peers: number, sans: number, names: number, name: number): IdentityInput {
+    const d = this.#dictionaries
+    const peer = (code: number) => (code === 0 ? null : d.peers.bytes(code))
+    return {
+      origin: this.#origins[where & 0xffff]!,
+      cluster: d.cluster.text(where >>> 16),
+      authority: d.authority.text(names & 0xffff),
+      route: d.route.text(names >>> 16),
+      sni: d.sni.text(name),
+      peerSan: d.peerSan.text(sans & 0xffff),
+      localSan: d.localSan.text(sans >>> 16),
+      downstreamPeer: peer(peers & 0xffff),
+      upstreamPeer: peer(peers >>> 16),
+    }
+  }
+
+  #needsOf(stream: number, cluster: number): number {
+    const pair = stream * 65_536 + cluster
+    if (pair === this.#lastPair) return this.#lastNeeds
+    const table = this.#needs
+    const mask = table.length / 2 - 1
+    let at = (Math.imul(stream ^ (cluster << 9), 0x9e3779b1) >>> 9) & mask
+    while (table[2 * at] !== 0 && table[2 * at] !== pair + 1) at = (at + 1) & mask
+    this.#lastPair = pair
+    if (table[2 * at] === 0) {
+      this.#lastNeeds = this.#resolver.needs(this.#origins[stream]!, this.#dictionaries.cluster.text(cluster))
+      table[2 * at] = pair + 1
+      table[2 * at + 1] = this.#lastNeeds
+      if (++this.#needsCount * 2 > mask) this.#growNeeds()
+    } else this.#lastNeeds = table[2 * at + 1]!
+    return this.#lastNeeds
+  }
+
+  #growNeeds(): void {
+    const old = this.#needs
+    this.#needs = new Float64Array(old.length * 2)
+    const mask = old.length - 1
+    for (let k = 0; k < old.length; k += 2) {
+      if (old[k] === 0) continue
+      const pair = old[k]! - 1
+      const stream = Math.floor(pair / 65_536)
+      let at = (Math.imul(stream ^ ((pair & 0xffff) << 9), 0x9e3779b1) >>> 9) & mask
+      while (this.#needs[2 * at] !== 0) at = (at + 1) & mask
+      this.#needs[2 * at] = old[k]!
+      this.#needs[2 * at + 1] = old[k + 1]!
+    }
+  }
+
+  #grow(): void {
+    const old = this.#slots
+    this.#mask = this.#mask * 2 + 1
+    this.#slots = new Int32Array(SLOT * (this.#mask + 1))
+    for (let from = 0; from < old.length; from += SLOT) {
+      if (old[from] === 0) continue
+      let at = (old[from + 6]! & this.#mask) * SLOT
+      while (this.#slots[at] !== 0) at = (at + SLOT) & (this.#mask * SLOT + SLOT - 1)
+      this.#slots.set(old.subarray(from, from + SLOT), at)
+    }
+  }
+}

@@ -1,0 +1,339 @@
+import type { Origin } from './batch.ts'
+import { KINDS } from './batch.ts'
+import { type Classify, Dictionary, type DictionaryOptions, FixedDictionary } from './dictionary.ts'
+import { Heap, type Room } from './heap.ts'
+import type { IdentityTable } from './identity-table.ts'
+import { MapColumn } from './map-column.ts'
+import { POINTS } from './phases.ts'
+import { CLASSES, OUTCOMES } from './schema.ts'
+
+/**
+ * The buffers of one builder, as decoders write them. Row `i` of every array belongs together.
+ *
+ * *Dense* columns are written for every row. *Sparse* ones are written only where a row has a value: they are zero
+ * otherwise, `touched[k]` says that one of the rows has it, and an untouched column is left out of the block.
+ */
+
+/** Dictionary columns, with the names of the schema. */
+export const DENSE_DICTIONARIES = [
+  'route',
+  'upstream_cluster',
+  'upstream_remote_address',
+  'upstream_local_address',
+  'downstream_remote_address',
+  'downstream_direct_address',
+  'downstream_local_address',
+  'scheme',
+  'authority',
+  'user_agent',
+  'forwarded_for',
+  'response_code_details',
+] as const
+export const SPARSE_DICTIONARIES = [
+  'listener',
+  'path_template',
+  'referer',
+  'flags_text',
+  'connection_termination_details',
+  'upstream_transport_failure',
+  'downstream_transport_failure',
+  'sni',
+  'ja3',
+  'tls_session',
+  'peer_san',
+  'peer_subject',
+  'peer_issuer',
+  'local_san',
+  'local_subject',
+  'local_issuer',
+] as const
+export type DictionaryName = (typeof DENSE_DICTIONARIES)[number] | (typeof SPARSE_DICTIONARIES)[number]
+
+/** Columns of counts: Float64, exact to 2^53, whole numbers ≥ 0. */
+export const COUNTS = [
+  'request_headers_bytes',
+  'request_body_bytes',
+  'downstream_wire_received',
+  'upstream_wire_sent',
+  'upstream_header_sent',
+  'downstream_header_received',
+  'response_headers_bytes',
+  'response_body_bytes',
+  'downstream_wire_sent',
+  'upstream_wire_received',
+  'upstream_header_received',
+  'downstream_header_sent',
+] as const
+export type CountName = (typeof COUNTS)[number]
+
+export const PORTS = [
+  'upstream_remote_port',
+  'upstream_local_port',
+  'downstream_remote_port',
+  'downstream_direct_port',
+  'downstream_local_port',
+] as const
+export type PortName = (typeof PORTS)[number]
+
+/** Sparse numbers with their width in bits. */
+export const SPARSE_NUMBERS = {
+  port: 16,
+  tls_cipher: 16,
+  tls_version: 8,
+  unauthorized_reason: 8,
+  intermediate: 8,
+  trace_flags: 8,
+  sample_rate: 64,
+} as const
+export type SparseNumberName = keyof typeof SPARSE_NUMBERS
+
+/** Every sparse column; the position is its index in `touched`. */
+export const SPARSE = [
+  ...SPARSE_DICTIONARIES,
+  ...(Object.keys(SPARSE_NUMBERS) as SparseNumberName[]),
+  'trace_uuid',
+  'span_number',
+] as const
+export type SparseName = (typeof SPARSE)[number]
+
+export const HEAPS = ['path', 'original_path', 'request_text', 'stream_text', 'metadata'] as const
+export type HeapName = (typeof HEAPS)[number]
+export const TEXT_MAPS = ['request_headers', 'response_headers', 'response_trailers', 'custom_tags'] as const
+export type TextMapName = (typeof TEXT_MAPS)[number]
+
+/** Texts of enumerations; the code is the index. What Envoy may add later is `Other`, or empty. */
+export const ENTRY_TYPES = [
+  'NotSet',
+  'TcpUpstreamConnected',
+  'TcpPeriodic',
+  'TcpConnectionEnd',
+  'DownstreamStart',
+  'DownstreamPeriodic',
+  'DownstreamEnd',
+  'UpstreamPoolReady',
+  'UpstreamPeriodic',
+  'UpstreamEnd',
+  'DownstreamTunnelSuccessfullyEstablished',
+  'UdpTunnelUpstreamConnected',
+  'UdpPeriodic',
+  'UdpSessionEnd',
+  'TcpConnectionStart',
+  'Other',
+] as const
+export const METHODS = ['', 'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'] as const
+export const PROTOCOLS = ['', 'HTTP/1.0', 'HTTP/1.1', 'HTTP/2', 'HTTP/3'] as const
+export const TLS_VERSIONS = ['', 'TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const
+
+export const ENUMS = {
+  kind: new FixedDictionary(KINDS),
+  entry_type: new FixedDictionary(ENTRY_TYPES),
+  protocol: new FixedDictionary(PROTOCOLS),
+  method: new FixedDictionary(METHODS),
+  outcome: new FixedDictionary(OUTCOMES),
+  class: new FixedDictionary(CLASSES),
+  tls_version: new FixedDictionary(TLS_VERSIONS),
+} as const
+
+/** Streams of one batch; far more than send within the 50 ms that a batch lasts. */
+const STREAMS_MAX = 4096
+
+/** What decoders want to know of a dictionary entry, found out once per entry: `Dictionary.act` holds the answers. */
+export interface Classifiers {
+  readonly responseCodeDetails?: Classify
+  readonly headerName?: Classify
+  readonly filterStateKey?: Classify
+}
+
+export interface RowColumnsOptions {
+  readonly rowsMax: number
+  readonly textBytesMax: number
+  readonly heapBytesMax: number
+  readonly dictionaryBytesMax: number
+  readonly classifiers: Classifiers
+}
+
+type Arrays<Name extends string, T> = { readonly [K in Name]: T }
+
+function each<Name extends string, T>(names: readonly Name[], make: (name: Name) => T): Arrays<Name, T> {
+  return Object.fromEntries(names.map((name) => [name, make(name)])) as Arrays<Name, T>
+}
+
+export class RowColumns {
+  /** Complete rows. */
+  rows = 0
+  /** No more rows than this: `rowsMax`, or less once something is full. */
+  limit: number
+  readonly rowsMax: number
+  readonly room: Room
+  readonly origins: Origin[] = []
+
+  readonly stream: Uint16Array
+  readonly identity: Uint16Array
+  readonly endSeconds: Uint32Array
+  readonly endNanos: Uint32Array
+  /** Unix ms. */
+  readonly received: Float64Array
+  readonly duration: Float64Array
+  readonly points: readonly Float64Array[]
+  readonly code: Int32Array
+  readonly grpcStatus: Int16Array
+  readonly flags: Uint32Array
+  readonly attempts: Uint32Array
+  readonly mutualTls: Uint8Array
+  readonly streamIsRequest: Uint8Array
+  readonly kind: Uint8Array
+  readonly entryType: Uint8Array
+  readonly outcome: Uint8Array
+  readonly responseClass: Uint8Array
+  readonly protocol: Uint16Array
+  readonly method: Uint16Array
+  /** 16 bytes of each id, in the byte order of ClickHouse's UUID; zero where it is none, or stands in the text column. */
+  readonly requestUuid: Int32Array
+  readonly streamUuid: Int32Array
+  readonly traceUuid: Int32Array
+  readonly spanNumber: Int32Array
+  readonly counts: Arrays<CountName, Float64Array>
+  readonly ports: Arrays<PortName, Uint16Array>
+  readonly codes: Arrays<DictionaryName, Uint16Array>
+  readonly dictionaries: Arrays<DictionaryName, Dictionary>
+  readonly numbers: Arrays<SparseNumberName, Uint8Array | Uint16Array | Float64Array>
+  readonly touched: Uint8Array
+  readonly heaps: Arrays<HeapName, Heap>
+  readonly maps: Arrays<TextMapName, MapColumn>
+  readonly filterState: MapColumn
+  /** Serialized `Any` of filter state objects, with the code of their JSON in `filterState.values` as `act`. */
+  readonly filterStateRaw: Dictionary
+  /** Set by the builder, which has the resolver. */
+  identities!: IdentityTable
+  readonly #dictionaryBytesMax: number
+  readonly #streamCodes = new Map<Origin, number>()
+
+  constructor(options: RowColumnsOptions) {
+    const { rowsMax, textBytesMax, heapBytesMax, classifiers } = options
+    this.rowsMax = rowsMax
+    this.limit = rowsMax
+    this.#dictionaryBytesMax = options.dictionaryBytesMax
+    this.room = { dictionaryBytes: options.dictionaryBytesMax, exhausted: false, cut: 0, added: [] }
+    const room = this.room
+    const u8 = () => new Uint8Array(rowsMax)
+    const u16 = () => new Uint16Array(rowsMax)
+    const f64 = () => new Float64Array(rowsMax)
+    const dictionary = (classify?: Classify): DictionaryOptions => ({
+      room,
+      textBytesMax,
+      ...(classify === undefined ? {} : { classify }),
+    })
+    const map = (name: string, classify: Classify | undefined): MapColumn =>
+      new MapColumn({ name, rowsMax, entriesMax: rowsMax * 32 + 4096, room, keys: dictionary(classify) })
+
+    this.stream = u16()
+    this.identity = u16()
+    this.endSeconds = new Uint32Array(rowsMax)
+    this.endNanos = new Uint32Array(rowsMax)
+    this.received = f64()
+    this.duration = f64()
+    this.points = POINTS.map(f64)
+    this.code = new Int32Array(rowsMax)
+    this.grpcStatus = new Int16Array(rowsMax)
+    this.flags = new Uint32Array(rowsMax)
+    this.attempts = new Uint32Array(rowsMax)
+    this.mutualTls = u8()
+    this.streamIsRequest = u8()
+    this.kind = u8()
+    this.entryType = u8()
+    this.outcome = u8()
+    this.responseClass = u8()
+    this.protocol = u16()
+    this.method = u16()
+    this.requestUuid = new Int32Array(4 * rowsMax)
+    this.streamUuid = new Int32Array(4 * rowsMax)
+    this.traceUuid = new Int32Array(4 * rowsMax)
+    this.spanNumber = new Int32Array(2 * rowsMax)
+    this.counts = each(COUNTS, f64)
+    this.ports = each(PORTS, u16)
+    const names = [...DENSE_DICTIONARIES, ...SPARSE_DICTIONARIES]
+    this.codes = each(names, u16)
+    this.dictionaries = each(
+      names,
+      (name) =>
+        new Dictionary(dictionary(name === 'response_code_details' ? classifiers.responseCodeDetails : undefined)),
+    )
+    this.numbers = each(Object.keys(SPARSE_NUMBERS) as SparseNumberName[], (name) =>
+      SPARSE_NUMBERS[name] === 8 ? u8() : SPARSE_NUMBERS[name] === 16 ? u16() : f64(),
+    )
+    this.touched = new Uint8Array(SPARSE.length)
+    this.heaps = each(HEAPS, () => new Heap(room, 4096, heapBytesMax))
+    this.maps = each(TEXT_MAPS, (name) => map(name, classifiers.headerName))
+    this.filterState = new MapColumn({
+      name: 'filter_state',
+      rowsMax,
+      entriesMax: rowsMax * 32 + 4096,
+      room,
+      keys: dictionary(classifiers.filterStateKey),
+      values: { room, textBytesMax: 1 << 20 },
+    })
+    this.filterStateRaw = new Dictionary({ room, textBytesMax: 1 << 30, raw: true })
+  }
+
+  /** Code of a proxy's stream in this batch; −1 when there are too many for one. */
+  streamCode(origin: Origin): number {
+    const known = this.#streamCodes.get(origin)
+    if (known !== undefined) return known
+    if (this.origins.length >= STREAMS_MAX) return -1
+    const code = this.origins.push(origin) - 1
+    this.#streamCodes.set(origin, code)
+    return code
+  }
+
+  /** A row begins: what it adds from here on can be taken back. */
+  begin(): void {
+    const { added } = this.room
+    if (added.length > 0) added.length = 0
+    this.maps.request_headers.begin()
+    this.maps.response_headers.begin()
+    this.maps.response_trailers.begin()
+    this.maps.custom_tags.begin()
+    this.filterState.begin()
+  }
+
+  /** Takes back everything that the row after the complete ones has left. */
+  undo(): void {
+    const row = this.rows
+    const { room } = this
+    for (let k = room.added.length - 1; k >= 0; k--) room.added[k]!.undo()
+    room.added.length = 0
+    for (const name of TEXT_MAPS) this.maps[name].undo()
+    this.filterState.undo()
+    for (const name of HEAPS) this.heaps[name].undo(row)
+    if (row < this.rowsMax) this.#clearSparse(row, row + 1)
+  }
+
+  reset(): void {
+    const { room } = this
+    this.#clearSparse(0, Math.min(this.rows + 1, this.rowsMax))
+    this.touched.fill(0)
+    this.rows = 0
+    this.limit = this.rowsMax
+    for (const dictionary of Object.values(this.dictionaries)) dictionary.reset()
+    for (const name of HEAPS) this.heaps[name].reset()
+    for (const name of TEXT_MAPS) this.maps[name].reset()
+    this.filterState.reset()
+    this.filterStateRaw.reset()
+    this.identities.reset()
+    this.origins.length = 0
+    this.#streamCodes.clear()
+    room.dictionaryBytes = this.#dictionaryBytesMax
+    room.exhausted = false
+    room.added.length = 0
+  }
+
+  #clearSparse(from: number, to: number): void {
+    SPARSE.forEach((name, k) => {
+      if (this.touched[k] === 0) return
+      if (name === 'trace_uuid') this.traceUuid.fill(0, 4 * from, 4 * to)
+      else if (name === 'span_number') this.spanNumber.fill(0, 2 * from, 2 * to)
+      else if (name in SPARSE_NUMBERS) this.numbers[name as SparseNumberName].fill(0, from, to)
+      else this.codes[name as DictionaryName].fill(0, from, to)
+    })
+  }
+}
