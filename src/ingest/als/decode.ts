@@ -9,17 +9,23 @@ import type { Redaction } from '../../pipeline/redact.ts'
  *     let result = decoder.decode(bytes, start, end, stream, receivedMs)
  *     while (result.full !== null) {
  *       flush(result.full)          // seal, hand on and reset that builder
- *       result = decoder.resume()   // goes on at the entry where it stopped: none lost, none doubled
+ *       result = decoder.decode(bytes, start, end, stream, receivedMs, result.resume)
  *     }
  */
 export interface AlsDecoder {
   /**
    * Decodes one message (without its gRPC prefix): `bytes[start … end − 1]`. Never throws for bad input. The result is
-   * one object, reused by every call. `bytes` must stay as they are until `full` is null.
+   * one object, reused by every call; its counts are of this call alone. When a builder is full the decoder stops
+   * before the entry that does not fit; called again with `from`, it goes on there: no entry lost, none doubled.
    */
-  decode(bytes: Uint8Array, start: number, end: number, stream: AlsStreamState, receivedMs: number): DecodeResult
-  /** Goes on with the message that stopped because a builder was full. Counts are of this call alone. */
-  resume(): DecodeResult
+  decode(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    stream: AlsStreamState,
+    receivedMs: number,
+    from?: number,
+  ): DecodeResult
 }
 
 /** What the decoder keeps per gRPC stream. `origin` is null until the first message with an identifier. */
@@ -75,6 +81,8 @@ export interface DecodeResult {
   offset: number
   /** Strings cut, map entries and nested values left out because of limits. */
   cut: number
-  /** The builder that must be sealed and reset before `resume()`; null when the message is done. */
+  /** The builder that must be sealed and reset before going on; null when the message is done. */
   full: RowTable | null
+  /** Where to go on (`from` of the next call); −1 when the message is done. */
+  resume: number
 }
