@@ -52,6 +52,8 @@ export function rollupBlock(parts: RollupParts): NativeBlock {
     days.set(day, (days.get(day) ?? 0) + 1)
   }
 
+  /** Types of count columns that are narrower in this block than `nativeType`; the engine widens them on insert. */
+  const countTypes = new Map<string, string>()
   const columns = new Map<string, Uint8Array[]>([['minute', [bytesOf(minutes, rows)]]])
   for (const key of ROLLUP_KEYS) columns.set(key, keyColumn(parts, key))
   columns.set('n', [counter(groups, 0)])
@@ -60,8 +62,8 @@ export function rollupBlock(parts: RollupParts): NativeBlock {
   columns.set('request_bytes', [sumColumn(groups, REQUEST_BYTES)])
   columns.set('response_bytes', [sumColumn(groups, RESPONSE_BYTES)])
   const flags = flagColumns(groups)
-  columns.set('flags_map.flag', flags.keys)
-  columns.set('flags_map.count', flags.counts)
+  columns.set('flagsMap.flag', flags.keys)
+  columns.set('flagsMap.count', flags.counts)
   let at = 0
   ROLLUP_METRICS.forEach((metric: RollupMetric, m) => {
     columns.set(`${metric}_sum`, [sumColumn(groups, m)])
@@ -70,14 +72,15 @@ export function rollupBlock(parts: RollupParts): NativeBlock {
     let end = at
     while (end < runs.length && runs.words[end]! >>> METRIC_SHIFT === m) end++
     const histogram = histogramColumns(groups, runs, m, at, end)
-    columns.set(`${metric}_map.bucket`, histogram.keys)
-    columns.set(`${metric}_map.count`, histogram.counts)
+    columns.set(`${metric}Map.bucket`, histogram.keys)
+    columns.set(`${metric}Map.count`, histogram.counts)
+    countTypes.set(`${metric}Map.count`, histogram.countType)
     at = end
   })
   for (const column of ROLLUP_COLUMNS) {
     const data = columns.get(column.name)
     if (data === undefined) throw new Error(`rollup column ${column.name} is not made`)
-    out.push(columnHeader(column.name, column.nativeType), ...data)
+    out.push(columnHeader(column.name, countTypes.get(column.name) ?? column.nativeType), ...data)
   }
   return { buffers: out, rows, days, nodes: new Map() }
 }
@@ -153,13 +156,20 @@ interface ArrayColumns {
 }
 
 /** Histograms of one metric, from its runs (`from` to `to`), in order of group. Zeros go first, as they sort. */
-function histogramColumns(groups: RollupGroups, runs: Runs, metric: number, from: number, to: number): ArrayColumns {
+function histogramColumns(
+  groups: RollupGroups,
+  runs: Runs,
+  metric: number,
+  from: number,
+  to: number,
+): ArrayColumns & { readonly countType: string } {
   const { length, counters } = groups
   const ends = new Uint32Array(2 * length)
   const buckets = new Int16Array(to - from + length)
   const counts = new Uint32Array(to - from + length)
   let end = 0
   let at = from
+  let largest = 0
   for (let g = 0; g < length; g++) {
     const observations = counters[g * COUNTERS + (metric === 0 ? 0 : 1)]!
     // The place of the zero bucket is taken, and given back when there are none.
@@ -170,10 +180,12 @@ function histogramColumns(groups: RollupGroups, runs: Runs, metric: number, from
       const count = runs.counts[at++]!
       counts[end++] = count
       sum += count
+      if (count > largest) largest = count
     }
     if (sum < observations) {
       buckets[first] = ZERO_BUCKET
       counts[first] = observations - sum
+      if (counts[first]! > largest) largest = counts[first]!
     } else {
       buckets.copyWithin(first, first + 1, end)
       counts.copyWithin(first, first + 1, end)
@@ -181,9 +193,14 @@ function histogramColumns(groups: RollupGroups, runs: Runs, metric: number, from
     }
     ends[2 * g] = end
   }
+  const offsets = bytesOf(ends, 2 * length)
+  // Most counts are 1: one byte each is half of the block.
+  const narrow = largest < 256 ? new Uint8Array(end) : largest < 65_536 ? new Uint16Array(end) : counts
+  if (narrow !== counts) for (let k = 0; k < end; k++) narrow[k] = counts[k]!
   return {
-    keys: [bytesOf(ends, 2 * length), bytesOf(buckets, end)],
-    counts: [bytesOf(ends, 2 * length), bytesOf(counts, end)],
+    keys: [offsets, bytesOf(buckets, end)],
+    counts: [offsets, bytesOf(narrow, end)],
+    countType: `Array(UInt${8 * narrow.BYTES_PER_ELEMENT})`,
   }
 }
 

@@ -52,8 +52,8 @@ export interface RollupOptions {
 /** 20 000 keys of a few hundred buckets are some 30 MB of columns a minute before compression. */
 const KEYS_PER_MINUTE_MAX = 20_000
 const KEYS_PER_SEGMENT_MAX = 65_000
-/** One observation of each metric for 262 144 requests, a full segment. 16 MB. */
-const LOG_MAX = 1 << 21
+/** One observation of each metric for 131 072 requests: a full segment is counted twice. 8 MB. */
+const LOG_MAX = 1 << 20
 /** Minutes whose keys are remembered: rows are a few minutes late at most, others start a new bound. */
 const MINUTES_MAX = 8
 /** Dictionary codes and identities of a batch have 16 bits. */
