@@ -1,0 +1,3 @@
+import uPlot from '/vendor/uplot.js'
+
+document.title = `Sidecast ${uPlot.name}`
