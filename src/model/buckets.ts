@@ -1,3 +1,5 @@
+import { createEdges } from './edges.ts'
+
 /**
  * The one bucket rule of the product, for durations in whole nanoseconds.
  *
@@ -27,21 +29,12 @@ export const BUCKET_CODES = BUCKET_MAX - ZERO_BUCKET + 1
 /** Worst relative error of `representative`: (2^(1/64) − 1) / (2^(1/64) + 1) = 0.5416 %. */
 export const RELATIVE_ERROR_MAX = (2 ** (1 / PER_OCTAVE) - 1) / (2 ** (1 / PER_OCTAVE) + 1)
 
-/** ⌊10⁹·2^(k/64)·2^FRACTION⌋ for k = 0 … 63: the 64th root of an integer is six nested integer square roots. */
-const FRACTION = 64
-const ROOTS: readonly bigint[] = Array.from({ length: PER_OCTAVE }, (_, k) => {
-  let root = ((10n ** 9n) ** 64n) << BigInt(64 * FRACTION + k)
-  for (let halvings = 0; halvings < SCALE; halvings++) root = integerSquareRoot(root)
-  return root
-})
+const edges = createEdges({ scale: SCALE, unit: 1e9 })
 
 /** E(i) for any i, exact: ⌊10⁹·2^(i/64)⌋. */
-export function exactEdge(i: number): bigint {
-  const octave = Math.floor(i / PER_OCTAVE)
-  const shift = FRACTION - octave
-  if (shift < 0) throw new RangeError(`bucket ${i} is out of range`)
-  return ROOTS[i - octave * PER_OCTAVE]! >> BigInt(shift)
-}
+export const exactEdge = edges.at
+/** For finding the bucket of a value by its mantissa; the SQL has the same tables. */
+export const OCTAVE = edges.octave
 
 const EDGES = Float64Array.from({ length: BUCKET_CODES }, (_, code) => roundDown(exactEdge(code + ZERO_BUCKET)))
 
@@ -56,32 +49,13 @@ export function lowerEdge(i: number): number {
   return upperEdge(i - 1)
 }
 
-// A value v in [2^e, 2^(e+1)) meets the 64 edges 10⁹·2^(i/64) of its octave, i = 64·(e − 29) − 57 + j, j = 0 … 63. With
-// both normalised to [1, 2) the edges are the same in every octave: MANTISSA_EDGES[j]. An integer's mantissa has at most
-// 52 bits after the point, so comparing it with the edge rounded down to 52 (or 31) bits is exact.
-const FIRST = -57
-const EXPONENT_OF_ONE = 29
-const CELL_BITS = 7
-/** Edges as fractions of 2^31 and of 2^52, without the leading one; a last one that no mantissa exceeds. */
-const EDGES_31 = new Int32Array(PER_OCTAVE + 1)
-const EDGES_52 = new Float64Array(PER_OCTAVE + 1)
-/** How many edges lie below the start of each of 128 equal cells of [1, 2). A cell (0.78 %) holds at most one edge (1.09 %). */
-const BELOW = new Uint8Array(1 << CELL_BITS)
-for (let j = 0; j < PER_OCTAVE; j++) {
-  EDGES_31[j] = Number(exactEdge(FIRST + j + PER_OCTAVE * (31 - EXPONENT_OF_ONE)) - 2n ** 31n)
-  EDGES_52[j] = Number(exactEdge(FIRST + j + PER_OCTAVE * (52 - EXPONENT_OF_ONE)) - 2n ** 52n)
-}
-EDGES_31[PER_OCTAVE] = 2 ** 31 - 1
-EDGES_52[PER_OCTAVE] = 2 ** 52
-for (let cell = 0; cell < 1 << CELL_BITS; cell++) {
-  let below = 0
-  while (below < PER_OCTAVE && EDGES_52[below]! < cell * 2 ** (52 - CELL_BITS)) below++
-  BELOW[cell] = below
-}
-
+const BELOW = OCTAVE.below
+const CELL_BITS = OCTAVE.cellBits
+const FRACTION_31 = OCTAVE.fraction31
+const FRACTION_52 = OCTAVE.fraction52
 const double = new Float64Array(1)
 const words = new Uint32Array(double.buffer)
-const CODE_OF_ONE = FIRST - ZERO_BUCKET - PER_OCTAVE * EXPONENT_OF_ONE
+const CODE_OF_ONE = OCTAVE.first - ZERO_BUCKET - PER_OCTAVE * OCTAVE.exponent
 
 /**
  * Bucket code of a duration in whole ns, 0 … 4095: 0 for 0 (and below), else bucket + 1914. Exact for every integer that
@@ -93,13 +67,13 @@ export function codeOf(ns: number): number {
     const zeros = Math.clz32(ns)
     const mantissa = (ns << zeros) & 0x7fffffff
     const below = BELOW[mantissa >>> (31 - CELL_BITS)]!
-    return CODE_OF_ONE + ((31 - zeros) << SCALE) + below + (mantissa > EDGES_31[below]! ? 1 : 0)
+    return CODE_OF_ONE + ((31 - zeros) << SCALE) + below + (mantissa > FRACTION_31[below]! ? 1 : 0)
   }
   double[0] = ns
   const high = words[1]!
   const mantissa = (high & 0xfffff) * 4294967296 + words[0]!
   const below = BELOW[(high >>> (20 - CELL_BITS)) & ((1 << CELL_BITS) - 1)]!
-  const code = CODE_OF_ONE + (((high >>> 20) - 1023) << SCALE) + below + (mantissa > EDGES_52[below]! ? 1 : 0)
+  const code = CODE_OF_ONE + (((high >>> 20) - 1023) << SCALE) + below + (mantissa > FRACTION_52[below]! ? 1 : 0)
   return code < BUCKET_CODES ? code : BUCKET_CODES - 1
 }
 
@@ -121,14 +95,4 @@ function roundDown(value: bigint): number {
   if (bits <= 53) return Number(value)
   const drop = BigInt(bits - 53)
   return Number((value >> drop) << drop)
-}
-
-/** ⌊√n⌋ by Newton's method from above. */
-function integerSquareRoot(n: bigint): bigint {
-  let root = 1n << BigInt((n.toString(2).length + 1) >> 1)
-  for (;;) {
-    const next = (root + n / root) >> 1n
-    if (next >= root) return root
-    root = next
-  }
 }

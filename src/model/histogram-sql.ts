@@ -1,4 +1,4 @@
-import { BUCKET_CODES, exactEdge, SCALE, ZERO_BUCKET } from './buckets.ts'
+import { BUCKET_CODES, OCTAVE, SCALE, ZERO_BUCKET } from './buckets.ts'
 
 /**
  * The bucket rule of `buckets.ts` as a ClickHouse expression, for rebuilding rollups from rows and for histograms of
@@ -7,30 +7,18 @@ import { BUCKET_CODES, exactEdge, SCALE, ZERO_BUCKET } from './buckets.ts'
  * bound to a name in WITH is copied per block and costs four times as much.
  */
 
-const CELL_BITS = 7
 const FRACTION_BITS = 52
-const ONE = 1n << BigInt(FRACTION_BITS)
-const PER_OCTAVE = 1 << SCALE
-const FIRST = -57
-const EXPONENT_OF_ONE = 29
 const EXPONENT_BIAS = 1023
-
-const EDGES = Array.from(
-  { length: PER_OCTAVE },
-  (_, j) => exactEdge(FIRST + j + PER_OCTAVE * (FRACTION_BITS - EXPONENT_OF_ONE)) - ONE,
-)
-const BELOW = Array.from(
-  { length: 1 << CELL_BITS },
-  (_, cell) => EDGES.filter((edge) => edge < BigInt(cell) << BigInt(FRACTION_BITS - CELL_BITS)).length,
-)
-const BELOW_SQL = `[${BELOW.join(',')}]`
-const EDGES_SQL = `[${[...EDGES, ONE].map((edge) => `toUInt64(${edge})`).join(',')}]`
-const CODE_OF_ONE = FIRST - ZERO_BUCKET - PER_OCTAVE * (EXPONENT_OF_ONE + EXPONENT_BIAS)
+const PER_OCTAVE = 1 << SCALE
+const CELL_BITS = OCTAVE.cellBits
+const BELOW_SQL = `[${OCTAVE.below.join(',')}]`
+const EDGES_SQL = `[${Array.from(OCTAVE.fraction52, (edge) => `toUInt64(${edge})`).join(',')}]`
+const CODE_OF_ONE = OCTAVE.first - ZERO_BUCKET - PER_OCTAVE * (OCTAVE.exponent + EXPONENT_BIAS)
 
 /** Bucket code (UInt16, 0 … 4095; see `codeOf`) of a UInt64 expression in ns. `ns` is repeated: pass a column or a name. */
 export function bucketCodeSql(ns: string): string {
   const bits = `reinterpretAsUInt64(toFloat64(${ns}))`
-  const mantissa = `bitAnd(${bits}, ${ONE - 1n})`
+  const mantissa = `bitAnd(${bits}, ${2n ** 52n - 1n})`
   const exponent = `bitShiftRight(${bits}, ${FRACTION_BITS})`
   const cell = `bitShiftRight(${mantissa}, ${FRACTION_BITS - CELL_BITS})`
   const below = `arrayElement(${BELOW_SQL}, ${cell} + 1)`

@@ -1,3 +1,5 @@
+import { radixSort } from '../lib/radix-sort.ts'
+
 /**
  * Counts cells (metric, group, bucket code) by writing one word for each observation and sorting at the end. Appending to
  * an array costs 1 to 2 ns, where a hash table of counters costs a cache miss; most cells of a segment are seen once.
@@ -30,17 +32,12 @@ interface GrowingRuns {
   length: number
 }
 
-const DIGIT_BITS = 11
-const DIGITS = 1 << DIGIT_BITS
-const DIGIT_MASK = DIGITS - 1
-
 export class RollupLog {
   /** Written by the owner: `words[length++] = word`, never past `capacity`. */
-  words: Uint32Array
+  readonly words: Uint32Array
   length = 0
   readonly capacity: number
-  #other: Uint32Array
-  readonly #starts = new Uint32Array(3 * DIGITS)
+  readonly #other: Uint32Array
   #runs = emptyRuns()
   #spare = emptyRuns()
 
@@ -54,12 +51,12 @@ export class RollupLog {
   /** Counts what is in the log into the runs, and empties the log. */
   count(): Runs {
     if (this.length > 0) {
-      const sorted = this.#sort()
       const n = this.length
+      radixSort(this.words, this.#other, n)
       const before = this.#runs
       const into = this.#spare
       reserve(into, before.length + n)
-      merge(sorted, n, before, into)
+      merge(this.#other, n, before, into)
       this.#runs = into
       this.#spare = before
       this.length = 0
@@ -77,41 +74,6 @@ export class RollupLog {
         runs.counts = new Uint32Array(0)
       }
     }
-  }
-
-  /** Radix sort, least significant digit first, three digits of 11 (the last of 10) bits. Three passes: ends in #other. */
-  #sort(): Uint32Array {
-    const n = this.length
-    const a = this.words
-    const b = this.#other
-    const starts = this.#starts.fill(0)
-    for (let i = 0; i < n; i++) {
-      const word = a[i]!
-      starts[word & DIGIT_MASK]!++
-      starts[DIGITS + ((word >>> DIGIT_BITS) & DIGIT_MASK)]!++
-      starts[2 * DIGITS + (word >>> (2 * DIGIT_BITS))]!++
-    }
-    for (let digit = 0; digit < 3; digit++) {
-      let sum = 0
-      for (let i = digit * DIGITS; i < (digit + 1) * DIGITS; i++) {
-        const size = starts[i]!
-        starts[i] = sum
-        sum += size
-      }
-    }
-    for (let i = 0; i < n; i++) {
-      const word = a[i]!
-      b[starts[word & DIGIT_MASK]!++] = word
-    }
-    for (let i = 0; i < n; i++) {
-      const word = b[i]!
-      a[starts[DIGITS + ((word >>> DIGIT_BITS) & DIGIT_MASK)]!++] = word
-    }
-    for (let i = 0; i < n; i++) {
-      const word = a[i]!
-      b[starts[2 * DIGITS + (word >>> (2 * DIGIT_BITS))]!++] = word
-    }
-    return b
   }
 }
 
