@@ -1,0 +1,78 @@
+import type { AdapterLedger, Coverage, NodeLedger, StatusReport } from './schemas.ts'
+
+/** What the query API needs of the rest of the process, beside the store. The application joins them. */
+export interface LedgerSource {
+  /** Unix ms up to which all that arrived is in the store; null when nothing has arrived yet. */
+  through(): number | null
+  /**
+   * What Envoy's counters say of an interval (Unix ms, half open). Called once per point of a series: must be cheap.
+   * Null where no counters arrive.
+   */
+  coverage(fromMs: number, toMs: number): Omit<Coverage, 'stored' | 'known'> | null
+  /** Resolution in ns of the coarsest source that ever brought rows; null when none has. */
+  precisionNs(): number | null
+  nodes(): readonly NodeLedger[]
+  adapters(): readonly AdapterLedger[]
+  /** Unix ms since when the counts count; null when nothing has arrived yet. */
+  since(): number | null
+}
+
+export interface StatusSource {
+  /** Gathered anew for each question. Must not take longer than a second, whatever state things are in. */
+  report(signal: AbortSignal): Promise<StatusReport>
+  /** Why the process should be restarted; empty when it is alive. */
+  unhealthy(): readonly string[]
+  /** Why it should get no work now; empty when it is ready. */
+  unready(signal: AbortSignal): Promise<readonly string[]>
+}
+
+/** A page of text that somebody else makes, for example of metrics. `accept` is the header as it came, or empty. */
+export type TextHandler = (accept: string) => Promise<TextPage> | TextPage
+export interface TextPage {
+  readonly type: string
+  readonly body: string | Uint8Array
+}
+
+/** The page and its files, by path; null when there is no such file. */
+export type WebHandler = (path: string) => TextPage | null
+
+/** Limits of the API. Every one is reached in a test. */
+export interface QueryLimits {
+  /** Questions that run or wait at one time; above it 429. */
+  readonly queriesMax: number
+  /** Statements in the store at one time; the rest wait. */
+  readonly statementsMax: number
+  readonly timeoutMs: number
+  /** Memory of one statement in the store. */
+  readonly memoryBytesMax: number
+  /** Label sets in one answer. */
+  readonly seriesMax: number
+  /** Points of all series of one answer together. */
+  readonly pointsMax: number
+  /** Rows that `method=auto` reads rather than rollups. */
+  readonly autoRowsMax: number
+  /** Size of one page of requests; a page that reaches it ends early, with a cursor. */
+  readonly pageBytesMax: number
+  readonly bodyBytesMax: number
+  readonly connectionsMax: number
+}
+
+export const DEFAULT_LIMITS: QueryLimits = {
+  queriesMax: 16,
+  statementsMax: 4,
+  timeoutMs: 30_000,
+  memoryBytesMax: 1024 ** 3,
+  seriesMax: 1000,
+  pointsMax: 20_000,
+  autoRowsMax: 1_000_000,
+  pageBytesMax: 32 * 1024 ** 2,
+  bodyBytesMax: 64 * 1024,
+  connectionsMax: 1000,
+}
+
+/** How long the store keeps what, in ms; null: for ever. */
+export interface Retention {
+  readonly rowsMs: number | null
+  readonly minutesMs: number | null
+  readonly hoursMs: number | null
+}
