@@ -4,7 +4,7 @@ import type { GrpcCounters } from './counters.ts'
 import type { GrpcLimits } from './limits.ts'
 import { createMessageReader, type MessageReader } from './message-reader.ts'
 import type { Scratch } from './scratch.ts'
-import { type Gate, isStatus } from './service.ts'
+import { type Gate, isStatus, type Verdict } from './service.ts'
 import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
 
 /**
@@ -58,9 +58,11 @@ export class Call {
       encoding: String(options.headers['grpc-encoding'] ?? ''),
       scratch: shared.scratch,
       onMessage: (bytes, start, end) => {
+        const verdict = this.#handler.onMessage(bytes, start, end)
+        if (verdict === 'again') return verdict
         shared.counters.messages++
         shared.counters.messageBytes += end - start
-        return this.#handler.onMessage(bytes, start, end)
+        return verdict === null && this.#gate.closed ? 'stop' : verdict
       },
     })
     stream.on('wantTrailers', () => this.#sendTrailers())
@@ -115,16 +117,19 @@ export class Call {
     if (!this.#paused) this.#stream.close(constants.NGHTTP2_NO_ERROR)
   }
 
-  /** Reads on after the gate has opened. */
+  /** Reads on, if the gate is open: called when it opens, and every sweep while the call is paused. */
   resume(): void {
     if (!this.#paused) return
-    while (this.#queue.length > 0) {
+    do {
       if (this.#gate.closed) return
-      const chunk = this.#queue.shift()!
+      const chunk = this.#queue.shift() ?? EMPTY
       this.#queueBytes -= chunk.length
-      this.#read(chunk)
-    }
-    if (this.#gate.closed) return
+      if (!this.#read(chunk)) return
+    } while (this.#queue.length > 0)
+    this.#goOn()
+  }
+
+  #goOn(): void {
     this.#paused = false
     this.#shared.paused.delete(this)
     if (this.#inputEnded) this.#handleInputEnd()
@@ -137,24 +142,16 @@ export class Call {
     this.#shared.counters.streamsShed++
     this.#shared.counters.unreadBytesLost += this.unreadBytes
     this.#fail(status('unavailable', 'too much is waiting to be read'))
-    this.#queue = []
-    this.#queueBytes = 0
-    this.resume()
-    if (this.#paused) {
-      this.#paused = false
-      this.#shared.paused.delete(this)
-      if (this.#closed) this.#complete()
-      else this.#stream.resume()
-    }
+    this.#forget()
+    if (this.#paused) this.#goOn()
   }
 
   /** Cuts the stream. */
   destroy(): void {
     if (this.#paused) {
       this.#shared.counters.unreadBytesLost += this.unreadBytes
-      this.#queue = []
-      this.#queueBytes = 0
       this.#failed = true
+      this.#forget()
       this.#paused = false
       this.#shared.paused.delete(this)
     }
@@ -162,32 +159,46 @@ export class Call {
     else this.#stream.destroy()
   }
 
-  #take(chunk: Buffer): void {
-    this.#touch()
-    if (this.#paused || this.#gate.closed) {
-      this.#queue.push(chunk)
-      this.#queueBytes += chunk.length
-      this.#pause()
-    } else {
-      this.#read(chunk)
-      if (this.#gate.closed) this.#pause()
-    }
+  #forget(): void {
+    this.#queue = []
+    this.#queueBytes = 0
   }
 
-  #read(chunk: Buffer): void {
-    if (this.#failed) return
-    let ended: Status | null
+  #take(chunk: Buffer): void {
+    this.#touch()
+    if (!this.#paused && !this.#gate.closed) {
+      this.#read(chunk)
+      return
+    }
+    this.#queue.push(chunk)
+    this.#queueBytes += chunk.length
+    this.#pause()
+  }
+
+  /** False: the gate has closed, and what is left of the chunk is the first of the queue. */
+  #read(chunk: Buffer): boolean {
+    if (this.#failed) return true
+    let at: number
     try {
-      ended = this.#reader.push(chunk)
+      at = this.#reader.push(chunk, 0)
     } catch (error) {
-      ended = this.#onBug(error)
+      this.#fail(this.#onBug(error))
+      return true
     }
-    if (ended === null) return
-    if (ended.code === STATUS.resourceExhausted) this.#shared.counters.messagesTooLarge++
-    else if (ended.code === STATUS.internal || ended.code === STATUS.unimplemented) {
-      this.#shared.counters.messagesMalformed++
+    const { ended } = this.#reader
+    if (ended !== null) {
+      if (ended.code === STATUS.resourceExhausted) this.#shared.counters.messagesTooLarge++
+      else this.#shared.counters.messagesMalformed++
+      this.#fail(ended)
+      return true
     }
-    this.#fail(ended)
+    if (at === chunk.length && !this.#reader.waiting && !this.#gate.closed) return true
+    if (at < chunk.length) {
+      this.#queue.unshift(chunk.subarray(at))
+      this.#queueBytes += chunk.length - at
+    }
+    this.#pause()
+    return false
   }
 
   #pause(): void {
@@ -311,10 +322,12 @@ export type Reply = Uint8Array | Status | Promise<Uint8Array | Status> | null
 export interface Handler {
   /** How to end a call that is open while the server leaves; null: it ends by itself soon. */
   readonly farewell: { readonly status: Status; readonly message?: Uint8Array } | null
-  onMessage(bytes: Uint8Array, start: number, end: number): Status | null
+  onMessage(bytes: Uint8Array, start: number, end: number): Verdict
   onEnd(): Reply
   onClose(): void
 }
+
+const EMPTY = Buffer.alloc(0)
 
 const RESPONSE_HEADERS = {
   ':status': 200,

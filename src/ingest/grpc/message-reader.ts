@@ -14,13 +14,23 @@ import { type Status, status } from './status.ts'
  * A message that lies whole in a chunk is handed on where it lies; only one that is cut is copied, once.
  */
 export interface MessageReader {
-  /** Reads one chunk. A status that is not null is the end of the stream: nothing more is read. */
-  push(chunk: Uint8Array): Status | null
+  /**
+   * Reads `chunk` from `at` on, and returns how far it came: less than the chunk's length when `onMessage` said `stop` or
+   * `again`, or when the stream is over (`ended`). A message to be given again that was put together is kept here
+   * (`waiting`) and is the first thing the next call gives.
+   */
+  push(chunk: Uint8Array, at: number): number
+  readonly waiting: boolean
+  /** Why nothing more can be read; null while all is well. */
+  readonly ended: Status | null
   /** Whether a message has begun and is not complete. */
   readonly incomplete: boolean
   /** Gives back what is held. */
   close(): void
 }
+
+/** `stop`: the message is done, no more now. `again`: it is not done. */
+export type ReadVerdict = Status | 'stop' | 'again' | null
 
 export interface MessageReaderOptions {
   readonly messageBytesMax: number
@@ -28,117 +38,137 @@ export interface MessageReaderOptions {
   /** Value of the header `grpc-encoding`. */
   readonly encoding: string
   readonly scratch: Scratch
-  readonly onMessage: (bytes: Uint8Array, start: number, end: number) => Status | null
+  readonly onMessage: (bytes: Uint8Array, start: number, end: number) => ReadVerdict
 }
 
 const PREFIX = 5
+/** First room for a message that is cut; it grows with the bytes that really come, whatever the prefix says. */
+const ROOM = 16 * 1024
 
 export function createMessageReader(options: MessageReaderOptions): MessageReader {
-  const { scratch, onMessage, messageBytesMax } = options
-  /** Holds the prefix as well; null when no message is cut. */
-  let held: Buffer | null = null
-  let have = 0
-  /** Bytes of prefix and message; PREFIX while the prefix itself is cut. */
-  let need = 0
-  const prefix = Buffer.alloc(PREFIX)
-  let prefixHave = 0
+  return new Reader(options)
+}
 
-  const hand = (bytes: Uint8Array, at: number, length: number): Status | null => {
+class Reader implements MessageReader {
+  readonly #options: MessageReaderOptions
+  /** A cut message with its prefix; null when there is none. */
+  #held: Buffer | null = null
+  #have = 0
+  #need = 0
+  /** A cut prefix. */
+  readonly #prefix = Buffer.alloc(PREFIX)
+  #prefixHave = 0
+  waiting = false
+  ended: Status | null = null
+
+  constructor(options: MessageReaderOptions) {
+    this.#options = options
+  }
+
+  get incomplete(): boolean {
+    return (this.#held !== null && !this.waiting) || this.#prefixHave > 0
+  }
+
+  push(chunk: Uint8Array, from: number): number {
+    let at = from
+    if (this.waiting && !this.#giveHeld()) return at
+    if (this.#prefixHave > 0) {
+      while (this.#prefixHave < PREFIX && at < chunk.length) this.#prefix[this.#prefixHave++] = chunk[at++]!
+      if (this.#prefixHave < PREFIX) return at
+      this.#prefixHave = 0
+      if (!this.#hold(this.#prefix, 0, chunk.length - at)) return at
+    }
+    if (this.#held !== null) {
+      at = this.#fill(chunk, at)
+      if (this.ended !== null || this.#have < this.#need || !this.#giveHeld()) return at
+    }
+    while (at + PREFIX <= chunk.length) {
+      const length = lengthAt(chunk, at)
+      if (length > this.#options.messageBytesMax) return this.#end(at, tooLarge(length, this.#options.messageBytesMax))
+      const next = at + PREFIX + length
+      if (next > chunk.length) {
+        if (!this.#hold(chunk, at, chunk.length - at)) return at
+        return this.#fill(chunk, at + PREFIX)
+      }
+      const verdict = this.#give(chunk, at, length)
+      if (verdict === null) at = next
+      else if (verdict === 'stop') return next
+      else return verdict === 'again' ? at : this.#end(at, verdict)
+    }
+    while (at < chunk.length) this.#prefix[this.#prefixHave++] = chunk[at++]!
+    return at
+  }
+
+  close(): void {
+    if (this.#held !== null) this.#options.scratch.give(this.#held)
+    this.#held = null
+    this.#prefixHave = 0
+    this.waiting = false
+  }
+
+  #end(at: number, status: Status): number {
+    this.ended = status
+    this.close()
+    return at
+  }
+
+  #give(bytes: Uint8Array, at: number, length: number): ReadVerdict {
     const start = at + PREFIX
-    if (bytes[at] === 0) return onMessage(bytes, start, start + length)
-    return inflate(options, bytes, start, start + length)
+    if (bytes[at] === 0) return this.#options.onMessage(bytes, start, start + length)
+    return inflate(this.#options, bytes, start, start + length)
   }
 
-  const release = (): void => {
-    if (held !== null) scratch.give(held)
-    held = null
-    have = 0
-  }
-
-  /** Begins a message that goes on in the next chunk, `length` bytes and the prefix; takes what `chunk` has of it. */
-  const hold = (chunk: Uint8Array, at: number, length: number): Status | null => {
-    need = PREFIX + length
-    // The stated length is not believed: room grows with the bytes that really come.
-    held = scratch.take(Math.min(need, Math.max(2 * (chunk.length - at), PREFIX + 16 * 1024)))
-    if (held === null) return full()
-    held.set(at === 0 ? chunk : chunk.subarray(at), 0)
-    have = chunk.length - at
-    return null
+  /** Begins a message that goes on beyond this chunk, with the prefix at `bytes[at …)`. False: it cannot be taken. */
+  #hold(bytes: Uint8Array, at: number, available: number): boolean {
+    const length = lengthAt(bytes, at)
+    if (length > this.#options.messageBytesMax) {
+      this.#end(at, tooLarge(length, this.#options.messageBytesMax))
+      return false
+    }
+    this.#need = PREFIX + length
+    this.#held = this.#options.scratch.take(Math.min(this.#need, PREFIX + Math.max(ROOM, 2 * available)))
+    if (this.#held === null) {
+      this.#end(at, FULL)
+      return false
+    }
+    for (let k = 0; k < PREFIX; k++) this.#held[k] = bytes[at + k]!
+    this.#have = PREFIX
+    return true
   }
 
   /** Copies from `chunk` what the held message lacks; returns the position behind it. */
-  const fill = (chunk: Uint8Array, at: number): number => {
-    const take = Math.min(need - have, chunk.length - at)
-    if (held!.length < have + take) {
-      const larger = scratch.take(Math.min(need, Math.max(2 * held!.length, have + take)))
-      if (larger === null) return -1
-      larger.set(held!.subarray(0, have), 0)
-      scratch.give(held!)
-      held = larger
+  #fill(chunk: Uint8Array, at: number): number {
+    const take = Math.min(this.#need - this.#have, chunk.length - at)
+    const have = this.#have + take
+    if (this.#held!.length < have) {
+      const larger = this.#options.scratch.take(Math.min(this.#need, Math.max(2 * this.#held!.length, have)))
+      if (larger === null) return this.#end(at, FULL)
+      larger.set(this.#held!.subarray(0, this.#have), 0)
+      this.#options.scratch.give(this.#held!)
+      this.#held = larger
     }
-    held!.set(chunk.subarray(at, at + take), have)
-    have += take
+    this.#held!.set(chunk.subarray(at, at + take), this.#have)
+    this.#have = have
     return at + take
   }
 
-  const finishHeld = (): Status | null => {
-    const buffer = held!
-    const length = need - PREFIX
-    held = null
-    have = 0
-    const ended = hand(buffer, 0, length)
-    scratch.give(buffer)
-    return ended
-  }
-
-  return {
-    get incomplete() {
-      return held !== null || prefixHave > 0
-    },
-    push(chunk) {
-      let at = 0
-      if (held !== null) {
-        at = fill(chunk, 0)
-        if (at < 0) return full()
-        if (have < need) return null
-        const ended = finishHeld()
-        if (ended !== null) return ended
-      } else if (prefixHave > 0) {
-        while (prefixHave < PREFIX && at < chunk.length) prefix[prefixHave++] = chunk[at++]!
-        if (prefixHave < PREFIX) return null
-        prefixHave = 0
-        const length = prefix.readUInt32BE(1)
-        if (length > messageBytesMax) return tooLarge(length, messageBytesMax)
-        need = PREFIX + length
-        held = scratch.take(Math.min(need, Math.max(2 * chunk.length, PREFIX + 16 * 1024)))
-        if (held === null) return full()
-        held.set(prefix, 0)
-        have = PREFIX
-        at = fill(chunk, at)
-        if (at < 0) return full()
-        if (have < need) return null
-        const ended = finishHeld()
-        if (ended !== null) return ended
-      }
-      while (at + PREFIX <= chunk.length) {
-        const length = ((chunk[at + 1]! << 24) | (chunk[at + 2]! << 16) | (chunk[at + 3]! << 8) | chunk[at + 4]!) >>> 0
-        if (length > messageBytesMax) return tooLarge(length, messageBytesMax)
-        if (at + PREFIX + length > chunk.length) return hold(chunk, at, length)
-        const ended = hand(chunk, at, length)
-        if (ended !== null) return ended
-        at += PREFIX + length
-      }
-      while (at < chunk.length) prefix[prefixHave++] = chunk[at++]!
-      return null
-    },
-    close() {
-      release()
-      prefixHave = 0
-    },
+  /** Gives the held message, which is complete. False: reading stops here. */
+  #giveHeld(): boolean {
+    const verdict = this.#give(this.#held!, 0, this.#need - PREFIX)
+    this.waiting = verdict === 'again'
+    if (this.waiting) return false
+    this.#options.scratch.give(this.#held!)
+    this.#held = null
+    if (verdict !== null && verdict !== 'stop') this.#end(0, verdict as Status)
+    return verdict === null
   }
 }
 
-function inflate(options: MessageReaderOptions, bytes: Uint8Array, start: number, end: number): Status | null {
+function lengthAt(bytes: Uint8Array, at: number): number {
+  return ((bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!) >>> 0
+}
+
+function inflate(options: MessageReaderOptions, bytes: Uint8Array, start: number, end: number): ReadVerdict {
   if (bytes[start - PREFIX] !== 1) return status('internal', 'the flag byte of a message is neither 0 nor 1')
   if (options.encoding !== 'gzip') {
     return options.encoding === '' || options.encoding === 'identity'
@@ -161,6 +191,4 @@ function tooLarge(length: number, max: number): Status {
   return status('resourceExhausted', `a message has ${length} bytes, at most ${max} are allowed`)
 }
 
-function full(): Status {
-  return status('resourceExhausted', 'too many incomplete messages are being received')
-}
+const FULL = status('resourceExhausted', 'too many incomplete messages are being received')

@@ -183,6 +183,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       socket.destroy()
     }
     for (const connection of connections) connection.sweep(now)
+    resumeAll()
     if (paused.size > 0) shedOver(limits.unreadBytesMax)
   }
 
@@ -204,11 +205,11 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     return bytes
   }
 
-  for (const gate of gatesOf(options.services)) {
-    gate.onOpen(() => {
-      for (const call of [...paused]) call.resume()
-    })
+  function resumeAll(): void {
+    for (const call of [...paused]) call.resume()
   }
+
+  for (const gate of gatesOf(options.services)) gate.onOpen(resumeAll)
 
   async function drain(deadline: AbortSignal): Promise<void> {
     net.close()

@@ -30,9 +30,15 @@ export interface StreamingMethod {
   open(call: CallInfo): StreamHandler
 }
 
+/**
+ * Null goes on. A status ends the call. `again`: the gate has closed inside the message, which is to be given once more,
+ * the same bytes, when it is open.
+ */
+export type Verdict = Status | 'again' | null
+
 export interface StreamHandler {
-  /** One whole message. A status ends the call with it; null goes on. Must not throw for bad data. */
-  onMessage(bytes: Uint8Array, start: number, end: number): Status | null
+  /** One whole message; never called while the gate is closed. Must not throw for bad data. */
+  onMessage(bytes: Uint8Array, start: number, end: number): Verdict
   /** The client has sent everything: the response message, or a status that is not OK. Not called when it was cut off. */
   onEnd(): Uint8Array | Status
   /** Called exactly once, last. Nothing comes after it. */
