@@ -1,3 +1,4 @@
+import { finish } from '../lib/hash.ts'
 import type { Identity } from '../model/batch.ts'
 
 /** Texts of one key column → small numbers, for one segment. The hashes do not change from segment to segment. */
@@ -168,19 +169,4 @@ function hashText(text: string, out: number[]): void {
     b = Math.imul(b + unit, 0x5bd1e995) ^ (b >>> 15)
   }
   out.push(finish(a), finish(b))
-}
-
-/** Mixes the numbers of a key into one hash. */
-export function combine(a: number, b: number, c: number, d: number): number {
-  return finish(
-    Math.imul(a, 0x9e3779b1) ^ Math.imul(b, 0x85ebca6b) ^ Math.imul(c, 0xc2b2ae35) ^ Math.imul(d, 0x27d4eb2f),
-  )
-}
-
-function finish(hash: number): number {
-  let h = hash ^ (hash >>> 16)
-  h = Math.imul(h, 0x85ebca6b)
-  h ^= h >>> 13
-  h = Math.imul(h, 0xc2b2ae35)
-  return h ^ (h >>> 16)
 }

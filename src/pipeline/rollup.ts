@@ -1,9 +1,10 @@
+import { combine } from '../lib/hash.ts'
 import type { Batch, DictionaryView, NativeBlock } from '../model/batch.ts'
 import { codeOf } from '../model/buckets.ts'
 import { FLAG_OM_BIT, phasesInto } from '../model/phases.ts'
 import { OVERFLOW_ID, packRest, rollupBlock } from './rollup-block.ts'
 import { COUNTERS, KEY, METRICS, REQUEST_BYTES, RESPONSE_BYTES, RollupGroups, SUMS } from './rollup-groups.ts'
-import { combine, IdentityTable, MinuteKeys, TextTable } from './rollup-keys.ts'
+import { IdentityTable, MinuteKeys, TextTable } from './rollup-keys.ts'
 import { CODE_BITS, GROUPS_MAX, METRIC_SHIFT, RollupLog } from './rollup-log.ts'
 
 /**
