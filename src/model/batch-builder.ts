@@ -1,7 +1,7 @@
 import type { Batch, DictionaryColumn, IdentityResolver } from './batch.ts'
 import { BlockEncoder } from './encode-block.ts'
 import { IdentityTable } from './identity-table.ts'
-import { type Classifiers, ENUMS, RowColumns } from './row-columns.ts'
+import { ENUMS, RowColumns } from './row-columns.ts'
 import type { RowTable } from './schema.ts'
 
 /**
@@ -27,7 +27,6 @@ export interface BatchBuilderOptions {
   readonly rowsMax: number
   readonly resolver: IdentityResolver
   readonly limits?: Partial<BuilderLimits>
-  readonly classifiers?: Classifiers
 }
 
 export interface BuilderLimits {
@@ -52,7 +51,6 @@ export function createBatchBuilder(options: BatchBuilderOptions): BatchBuilder {
     textBytesMax: options.limits?.textBytesMax ?? 8192,
     heapBytesMax: options.limits?.heapBytesMax ?? Math.max(BYTES_LEAST, rowsMax * HEAP_BYTES_A_ROW),
     dictionaryBytesMax: options.limits?.dictionaryBytesMax ?? Math.max(BYTES_LEAST, rowsMax * DICTIONARY_BYTES_A_ROW),
-    classifiers: options.classifiers ?? {},
   })
   const d = columns.dictionaries
   columns.identities = new IdentityTable({

@@ -56,15 +56,16 @@ export class Dictionary implements DictionaryView {
   /** The code found last by `internLast`. */
   last = 0
   readonly room: Room
+  /** Asked once for every new entry. Set before the first one. */
+  classify: Classify | null
   /** Slot of each code, to take entries back. */
   #slotOf: Int32Array
-  readonly #classify: Classify | undefined
   readonly #textBytesMax: number
   readonly #raw: boolean
 
   constructor(options: DictionaryOptions) {
     this.room = options.room
-    this.#classify = options.classify
+    this.classify = options.classify ?? null
     this.#raw = options.raw === true
     this.#textBytesMax = options.textBytesMax
     this.keys = Buffer.alloc(1024)
@@ -173,7 +174,7 @@ export class Dictionary implements DictionaryView {
     slots[at + 6] = w2
     slots[at + 7] = w3
     this.#slotOf[code] = at
-    this.act[code] = this.#classify === undefined ? 0 : this.#classify(this.text(code), code)
+    this.act[code] = this.classify === null ? 0 : this.classify(this.text(code), code)
     return code
   }
 

@@ -1,9 +1,10 @@
 import type { Origin } from './batch.ts'
 import { KINDS } from './batch.ts'
-import { type Classify, Dictionary, type DictionaryOptions, FixedDictionary } from './dictionary.ts'
+import { Dictionary, type DictionaryOptions, FixedDictionary } from './dictionary.ts'
 import { Heap, type Room } from './heap.ts'
 import type { IdentityTable } from './identity-table.ts'
 import { MapColumn } from './map-column.ts'
+import { detailsKind } from './outcome.ts'
 import { POINTS } from './phases.ts'
 import { CLASSES, OUTCOMES } from './schema.ts'
 
@@ -136,20 +137,17 @@ export const ENUMS = {
 
 /** Streams of one batch; far more than send within the 50 ms that a batch lasts. */
 const STREAMS_MAX = 4096
-
-/** What decoders want to know of a dictionary entry, found out once per entry: `Dictionary.act` holds the answers. */
-export interface Classifiers {
-  readonly responseCodeDetails?: Classify
-  readonly headerName?: Classify
-  readonly filterStateKey?: Classify
-}
+/** Entries of one map column in a batch. */
+const MAP_ENTRIES_A_ROW = 32
+const MAP_ENTRIES_LEAST = 4096
+/** Longer JSON texts are left out by decoders: a cut one is no JSON. */
+export const JSON_BYTES_MAX = 65_536
 
 export interface RowColumnsOptions {
   readonly rowsMax: number
   readonly textBytesMax: number
   readonly heapBytesMax: number
   readonly dictionaryBytesMax: number
-  readonly classifiers: Classifiers
 }
 
 type Arrays<Name extends string, T> = { readonly [K in Name]: T }
@@ -205,11 +203,12 @@ export class RowColumns {
   readonly filterStateRaw: Dictionary
   /** Set by the builder, which has the resolver. */
   identities!: IdentityTable
+  #cutBefore = 0
   readonly #dictionaryBytesMax: number
   readonly #streamCodes = new Map<Origin, number>()
 
   constructor(options: RowColumnsOptions) {
-    const { rowsMax, textBytesMax, heapBytesMax, classifiers } = options
+    const { rowsMax, textBytesMax, heapBytesMax } = options
     this.rowsMax = rowsMax
     this.limit = rowsMax
     this.#dictionaryBytesMax = options.dictionaryBytesMax
@@ -218,13 +217,8 @@ export class RowColumns {
     const u8 = () => new Uint8Array(rowsMax)
     const u16 = () => new Uint16Array(rowsMax)
     const f64 = () => new Float64Array(rowsMax)
-    const dictionary = (classify?: Classify): DictionaryOptions => ({
-      room,
-      textBytesMax,
-      ...(classify === undefined ? {} : { classify }),
-    })
-    const map = (name: string, classify: Classify | undefined): MapColumn =>
-      new MapColumn({ name, rowsMax, entriesMax: rowsMax * 32 + 4096, room, keys: dictionary(classify) })
+    const dictionary: DictionaryOptions = { room, textBytesMax }
+    const entriesMax = rowsMax * MAP_ENTRIES_A_ROW + MAP_ENTRIES_LEAST
 
     this.stream = u16()
     this.identity = u16()
@@ -253,26 +247,23 @@ export class RowColumns {
     this.ports = each(PORTS, u16)
     const names = [...DENSE_DICTIONARIES, ...SPARSE_DICTIONARIES]
     this.codes = each(names, u16)
-    this.dictionaries = each(
-      names,
-      (name) =>
-        new Dictionary(dictionary(name === 'response_code_details' ? classifiers.responseCodeDetails : undefined)),
-    )
+    this.dictionaries = each(names, () => new Dictionary(dictionary))
+    this.dictionaries.response_code_details.classify = detailsKind
     this.numbers = each(Object.keys(SPARSE_NUMBERS) as SparseNumberName[], (name) =>
       SPARSE_NUMBERS[name] === 8 ? u8() : SPARSE_NUMBERS[name] === 16 ? u16() : f64(),
     )
     this.touched = new Uint8Array(SPARSE.length)
     this.heaps = each(HEAPS, () => new Heap(room, 4096, heapBytesMax))
-    this.maps = each(TEXT_MAPS, (name) => map(name, classifiers.headerName))
+    this.maps = each(TEXT_MAPS, (name) => new MapColumn({ name, rowsMax, entriesMax, room, keys: dictionary }))
     this.filterState = new MapColumn({
       name: 'filter_state',
       rowsMax,
-      entriesMax: rowsMax * 32 + 4096,
+      entriesMax,
       room,
-      keys: dictionary(classifiers.filterStateKey),
-      values: { room, textBytesMax: 1 << 20 },
+      keys: dictionary,
+      values: { room, textBytesMax: JSON_BYTES_MAX },
     })
-    this.filterStateRaw = new Dictionary({ room, textBytesMax: 1 << 30, raw: true })
+    this.filterStateRaw = new Dictionary({ room, textBytesMax: JSON_BYTES_MAX, raw: true })
   }
 
   /** Code of a proxy's stream in this batch; −1 when there are too many for one. */
@@ -287,8 +278,9 @@ export class RowColumns {
 
   /** A row begins: what it adds from here on can be taken back. */
   begin(): void {
-    const { added } = this.room
-    if (added.length > 0) added.length = 0
+    const { room } = this
+    if (room.added.length > 0) room.added.length = 0
+    this.#cutBefore = room.cut
     this.maps.request_headers.begin()
     this.maps.response_headers.begin()
     this.maps.response_trailers.begin()
@@ -302,6 +294,7 @@ export class RowColumns {
     const { room } = this
     for (let k = room.added.length - 1; k >= 0; k--) room.added[k]!.undo()
     room.added.length = 0
+    room.cut = this.#cutBefore
     for (const name of TEXT_MAPS) this.maps[name].undo()
     this.filterState.undo()
     for (const name of HEAPS) this.heaps[name].undo(row)
