@@ -32,7 +32,7 @@ export const DEDUPLICATION_WINDOW = 1000
  */
 const OLD_PARTS_LIFETIME_SECONDS = 90
 
-const MERGE_TREE_SETTINGS: Readonly<Record<string, number>> = {
+export const MERGE_TREE_SETTINGS: Readonly<Record<string, number>> = {
   non_replicated_deduplication_window: DEDUPLICATION_WINDOW,
   // Whole parts expire, so that expiry never rewrites one; parts of one day expire together.
   ttl_only_drop_parts: 1,
@@ -40,9 +40,6 @@ const MERGE_TREE_SETTINGS: Readonly<Record<string, number>> = {
   materialize_ttl_recalculate_only: 1,
   old_parts_lifetime: OLD_PARTS_LIFETIME_SECONDS,
 }
-
-/** Settings that apply to rollups only. */
-const ROLLUP_SETTINGS: Readonly<Record<string, number>> = { ...MERGE_TREE_SETTINGS }
 
 /** Where a table's rows go by, and how long they stay. */
 export interface TableTime {
@@ -92,7 +89,6 @@ function rowTable(database: string, table: RowTable, retention: Retention): stri
     columns: [...ROW_COLUMNS.map(columnSql), ...ROW_INDEXES],
     engine: 'MergeTree',
     order: 'ORDER BY (destination_service, route, end_time)',
-    settings: MERGE_TREE_SETTINGS,
     retention,
   })
 }
@@ -110,7 +106,6 @@ function rollupTable(database: string, table: 'latency_1m' | 'latency_1h', reten
     engine: 'SummingMergeTree',
     // All keys sort, so that rows of one key are added; a few are enough to find the place.
     order: `PRIMARY KEY (${leading}) ORDER BY (${leading}, ${OTHER_KEYS.join(', ')})`,
-    settings: ROLLUP_SETTINGS,
     retention,
   })
 }
@@ -141,13 +136,12 @@ interface TableParts {
   readonly columns: readonly string[]
   readonly engine: string
   readonly order: string
-  readonly settings: Readonly<Record<string, number>>
   readonly retention: Retention
 }
 
 function create(database: string, table: Table, parts: TableParts): string {
   const { partition, keepMs } = TABLE_TIME[table]
-  const settings = Object.entries(parts.settings).map(([name, value]) => `${name} = ${value}`)
+  const settings = Object.entries(MERGE_TREE_SETTINGS).map(([name, value]) => `${name} = ${value}`)
   return [
     `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.${table} (\n  ${parts.columns.join(',\n  ')}\n)`,
     `ENGINE = ${parts.engine}`,

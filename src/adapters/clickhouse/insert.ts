@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import type { Statement } from '../../model/query.ts'
+import type { ClickHouse, ExecuteOptions } from './client.ts'
+import { quoteName } from './ddl.ts'
+import { failureKind } from './failure.ts'
+import { fileSource } from './stored.ts'
+
+/**
+ * Puts a file of Native blocks into a table. The embedded engine reads the file itself; to a server its bytes are sent as
+ * they are, without being looked at. Either way all rows of a partition become one part, which is there or not.
+ */
+export interface FileInserts {
+  /** Resolves when the engine said yes. After a throw nothing is known: see `quiet`. */
+  insert(file: InsertFile, signal: AbortSignal): Promise<void>
+  /** True when no INSERT of ours whose end was not learnt can still be running. Ask before looking up what is stored. */
+  quiet(signal: AbortSignal): Promise<boolean>
+}
+
+export interface InsertFile {
+  readonly table: string
+  readonly path: string
+  readonly columns: readonly string[]
+  /** Names and types of the file's columns; blocks may lack some. */
+  readonly structure: string
+  /** Take only rows of these; all when absent. */
+  readonly only?: { readonly condition: string; readonly params: Readonly<Record<string, unknown>> }
+  /** `insert_deduplication_token`. */
+  readonly token: string
+  readonly timeoutMs: number
+  /** Keeps the file as it is until the returned function is called. */
+  readonly hold?: () => () => void
+}
+
+export interface FileInsertsOptions {
+  readonly clickhouse: ClickHouse
+  /** The engine is on this machine and may read our files. */
+  readonly readsFiles: boolean
+}
+
+/** One part for each partition of an insert: larger than any segment (1 048 576 rows, 64 MiB). */
+const ONE_BLOCK = { min_insert_block_size_rows: 4_000_000, min_insert_block_size_bytes: 2 ** 30 }
+const INSERT_SETTINGS = {
+  ...ONE_BLOCK,
+  // One segment at a time on one thread: the engine's other threads are for queries and merges.
+  max_threads: 1,
+  max_insert_threads: 1,
+  // Adding up rows of one key is the merges' work; doing it on insert as well costs more than the insert.
+  optimize_on_insert: 0,
+}
+
+export function createFileInserts(options: FileInsertsOptions): FileInserts {
+  const { clickhouse, readsFiles } = options
+  const prefix = `insert-${randomBytes(6).toString('hex')}`
+  let statements = 0
+  /** Statements whose end we did not learn, with what gives their file free. */
+  const unfinished = new Map<string, () => void>()
+
+  async function insert(file: InsertFile, signal: AbortSignal): Promise<void> {
+    const queryId = `${prefix}-${++statements}`
+    const release = file.hold?.() ?? (() => {})
+    const send: ExecuteOptions = {
+      signal,
+      queryId,
+      timeoutMs: file.timeoutMs,
+      settings: {
+        ...INSERT_SETTINGS,
+        insert_deduplication_token: file.token,
+        max_execution_time: Math.ceil(file.timeoutMs / 1000),
+      },
+    }
+    unfinished.set(queryId, release)
+    try {
+      if (readsFiles && !GLOB.test(file.path)) await clickhouse.execute(fromFile(clickhouse.database, file), send)
+      else await clickhouse.insert(fromBody(clickhouse.database, file), createReadStream(file.path), send)
+    } catch (error) {
+      // The engine's own answer is the end of the statement; anything else is not.
+      if (failureKind(error) === 'busy' || failureKind(error) === 'refused') finish(queryId)
+      throw error
+    }
+    finish(queryId)
+  }
+
+  function finish(queryId: string): void {
+    unfinished.get(queryId)?.()
+    unfinished.delete(queryId)
+  }
+
+  async function quiet(signal: AbortSignal): Promise<boolean> {
+    for (const queryId of [...unfinished.keys()]) {
+      if (!(await clickhouse.end(queryId, signal))) return false
+      finish(queryId)
+    }
+    return true
+  }
+
+  return { insert, quiet }
+}
+
+/** Signs that `file()` would read as a pattern. */
+const GLOB = /[*?{}[\]]/
+
+function fromFile(database: string, file: InsertFile): Statement {
+  const columns = file.columns.join(', ')
+  return {
+    sql: `INSERT INTO ${quoteName(database)}.${file.table} (${columns}) SELECT ${columns}
+      FROM ${fileSource(file.path, file.structure)}${where(file)}`,
+    params: file.only?.params ?? {},
+  }
+}
+
+function fromBody(database: string, file: InsertFile): Statement {
+  const columns = file.columns.join(', ')
+  const into = `INSERT INTO ${quoteName(database)}.${file.table} (${columns})`
+  if (file.only === undefined) return { sql: `${into} FORMAT Native`, params: {} }
+  const structure = file.structure.replaceAll('\\', '\\\\').replaceAll("'", "\\'")
+  return {
+    sql: `${into} SELECT ${columns} FROM input('${structure}')${where(file)} FORMAT Native`,
+    params: file.only.params,
+  }
+}
+
+const where = (file: InsertFile): string => (file.only === undefined ? '' : ` WHERE ${file.only.condition}`)

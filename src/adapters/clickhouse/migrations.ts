@@ -1,0 +1,201 @@
+import { createHash } from 'node:crypto'
+import { SidecastError } from '../../errors.ts'
+import { type Column, ROW_COLUMNS, ROW_TABLES, TABLES, type Table } from '../../model/schema.ts'
+import type { Log } from '../../telemetry/log.ts'
+import type { ClickHouse } from './client.ts'
+import {
+  columnSql,
+  createStatements,
+  MERGE_TREE_SETTINGS,
+  quoteName,
+  type Retention,
+  rollupColumns,
+  TABLE_TIME,
+  ttlSql,
+} from './ddl.ts'
+import { stateTable } from './state.ts'
+
+/**
+ * Brings the database to the layout of this program. Safe to run twice, and by two processes at once: every step leaves
+ * alone what is there already, and says so to the table `migrations` after it is done.
+ *
+ * Columns need no migration: what the schema has and a table lacks is added, and expressions that changed are set again.
+ * A numbered migration is for what that cannot do: other keys, other partitions, moved data.
+ */
+export interface Migration {
+  readonly version: number
+  readonly name: string
+  readonly statements: (database: string, retention: Retention) => readonly string[]
+}
+
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    version: 1,
+    name: 'tables of rows and rollups',
+    statements: (database, retention) => [stateTable(database), ...createStatements(database, retention)],
+  },
+]
+
+export interface MigrateOptions {
+  readonly clickhouse: ClickHouse
+  readonly retention: Retention
+  readonly log: Log
+  readonly signal: AbortSignal
+  readonly migrations?: readonly Migration[]
+}
+
+export interface Migrated {
+  readonly from: number
+  readonly to: number
+  /** Columns added, expressions set, TTLs and settings changed: `requests.sni`, `requests TTL`. */
+  readonly changed: readonly string[]
+}
+
+/** ALTER of a large table with many parts. */
+const TIMEOUT_MS = 600_000
+
+/** Throws SC3102 when the database was written by a newer program, SC4103 when a statement is refused. */
+export async function migrate(options: MigrateOptions): Promise<Migrated> {
+  const { clickhouse, retention, log } = options
+  const { database } = clickhouse
+  const migrations = options.migrations ?? MIGRATIONS
+  const run = (sql: string) =>
+    clickhouse.execute({ sql, params: {} }, { signal: options.signal, timeoutMs: TIMEOUT_MS })
+  await clickhouse.createDatabase(options.signal)
+  await run(migrationsTable(database))
+  const before = await appliedVersion(options)
+  const newest = Math.max(...migrations.map(({ version }) => version))
+  if (before.version > newest) {
+    throw new SidecastError(
+      'SC3102',
+      `database ${database} has layout ${before.version} (${before.name}), this program knows ${newest}`,
+      {
+        help: 'start the program that wrote it, or a newer one; or name another database in store.clickhouse.database',
+      },
+    )
+  }
+  for (const { version, name, statements } of migrations) {
+    if (version <= before.version) continue
+    for (const sql of statements(database, retention)) await run(sql)
+    await clickhouse.execute(
+      {
+        sql: `INSERT INTO ${quoteName(database)}.migrations (version, name) SELECT {version:UInt32}, {name:String}`,
+        params: { version, name },
+      },
+      { signal: options.signal, timeoutMs: TIMEOUT_MS },
+    )
+    log.info({ database, version, name }, 'The store has a new layout')
+  }
+  const changed = await reconcile(options, run)
+  if (changed.length > 0) log.info({ database, changed }, 'The store was brought up to date')
+  return { from: before.version, to: newest, changed }
+}
+
+function migrationsTable(database: string): string {
+  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.migrations (
+  version UInt32 COMMENT 'Layout of the tables; the largest counts',
+  name String COMMENT 'What it brought; "expressions" for rows that only tell the state of computed columns',
+  fingerprint String DEFAULT '' COMMENT 'Hash of the computed columns that were set',
+  applied DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When'
+)
+ENGINE = MergeTree
+ORDER BY version
+COMMENT 'Which layout the tables have'`
+}
+
+interface Applied {
+  readonly version: number
+  readonly name: string
+  readonly fingerprint: string
+}
+
+async function appliedVersion(options: MigrateOptions): Promise<Applied> {
+  const { rows } = await options.clickhouse.query<Applied>(
+    {
+      sql: `SELECT max(m.version) AS version, argMax(m.name, m.version) AS name,
+          argMaxIf(m.fingerprint, m.applied, m.fingerprint != '') AS fingerprint
+        FROM ${quoteName(options.clickhouse.database)}.migrations AS m`,
+      params: {},
+    },
+    { signal: options.signal, timeoutMs: TIMEOUT_MS },
+  )
+  return rows[0] ?? { version: 0, name: '', fingerprint: '' }
+}
+
+interface Existing {
+  readonly table: string
+  readonly name: string
+  readonly kind: string
+}
+
+/** Columns, expressions, TTLs and settings as the schema and the configuration want them. */
+async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<void>): Promise<string[]> {
+  const { clickhouse, retention, signal } = options
+  const { database } = clickhouse
+  const changed: string[] = []
+  const alter = async (table: Table, what: string, sql: string) => {
+    await run(`ALTER TABLE ${quoteName(database)}.${table} ${sql}`)
+    changed.push(`${table}${what}`)
+  }
+
+  const columns = await clickhouse.query<Existing>(
+    {
+      sql: 'SELECT table, name, default_kind AS kind FROM system.columns WHERE database = {database:String}',
+      params: { database },
+    },
+    { signal, timeoutMs: TIMEOUT_MS },
+  )
+  const existing = new Set(columns.rows.map(({ table, name }) => `${table}.${name}`))
+  const { fingerprint } = await appliedVersion(options)
+  const wanted = fingerprintOf()
+  for (const table of TABLES) {
+    for (const column of columnsOf(table)) {
+      if (!existing.has(`${table}.${column.name}`)) {
+        await alter(table, `.${column.name}`, `ADD COLUMN IF NOT EXISTS ${columnSql(column)}`)
+      } else if (column.expr !== undefined && fingerprint !== '' && fingerprint !== wanted) {
+        await alter(table, `.${column.name}`, `MODIFY COLUMN ${columnSql(column)}`)
+      }
+    }
+  }
+  if (fingerprint !== wanted) {
+    await clickhouse.execute(
+      {
+        sql: `INSERT INTO ${quoteName(database)}.migrations (version, name, fingerprint)
+          SELECT 0, 'expressions', {fingerprint:String}`,
+        params: { fingerprint: wanted },
+      },
+      { signal, timeoutMs: TIMEOUT_MS },
+    )
+  }
+
+  const tables = await clickhouse.query<{ name: Table; engine: string }>(
+    {
+      sql: 'SELECT name, engine_full AS engine FROM system.tables WHERE database = {database:String}',
+      params: { database },
+    },
+    { signal, timeoutMs: TIMEOUT_MS },
+  )
+  for (const { name, engine } of tables.rows) {
+    if (!TABLES.includes(name)) continue
+    const ttl = ttlSql(name, TABLE_TIME[name].keepMs(retention))
+    if (!engine.includes(`TTL ${ttl} `)) await alter(name, ' TTL', `MODIFY TTL ${ttl}`)
+    for (const [setting, value] of Object.entries(MERGE_TREE_SETTINGS)) {
+      if (!engine.includes(`${setting} = ${value}`)) {
+        await alter(name, ` ${setting}`, `MODIFY SETTING ${setting} = ${value}`)
+      }
+    }
+  }
+  return changed
+}
+
+function columnsOf(table: Table): readonly Column[] {
+  return (ROW_TABLES as readonly string[]).includes(table)
+    ? ROW_COLUMNS
+    : rollupColumns(table as 'latency_1m' | 'latency_1h')
+}
+
+/** The engine keeps expressions in words of its own, so whether they changed is told by a hash of ours. */
+function fingerprintOf(): string {
+  const computed = ROW_COLUMNS.filter((column) => column.expr !== undefined).map(columnSql)
+  return createHash('sha256').update(computed.join('\n')).digest('hex').slice(0, 32)
+}

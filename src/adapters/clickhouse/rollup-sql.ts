@@ -1,0 +1,187 @@
+import { bucketSql } from '../../model/histogram-sql.ts'
+import { ROLLUP_COLUMNS, ROLLUP_TIME, type RollupColumn } from '../../model/rollup-columns.ts'
+import { FLAGS, OVERFLOW, ROLLUP_KEYS, ROLLUP_METRICS, type RollupMetric } from '../../model/schema.ts'
+import { quoteName, quoteText } from './ddl.ts'
+
+/**
+ * Statements that hold rollups against what they are made from, and correct them.
+ *
+ * A correction is *added*: for every key, what the source says minus what the rollup says, modulo 2^64. It is one INSERT,
+ * so a question sees the rollup before or after it and never in between; made twice, the second one is empty. Smallest and
+ * largest values are taken from the source; they can only be reached, never left.
+ *
+ *   requests ── by minute ──► latency_1m ── by hour ──► latency_1h
+ */
+
+/** Totals of a minute or an hour that are equal when source and rollup are: rows, and sums of 64 bits of their values. */
+const CHECKS = ['n', 'total_sum', 'request_bytes', 'response_bytes', 'attempts'] as const
+const ROW_CHECKS: Readonly<Record<(typeof CHECKS)[number], string>> = {
+  n: 'count()',
+  total_sum: 'sum(duration_ns)',
+  request_bytes: 'sum(downstream_wire_received)',
+  response_bytes: 'sum(downstream_wire_sent)',
+  attempts: 'sum(toUInt64(attempts))',
+}
+
+const IN_HOURS = 'has({hours:Array(UInt32)}, toUInt32(toStartOfHour(toDateTime(end_time))))'
+const IN_DAYS = 'toDate(end_time) IN (SELECT arrayJoin({days:Array(Date)}))'
+
+/**
+ * Minutes (Unix seconds) of `{hours}` that differ between `requests` and `latency_1m`. `{days}`: the days of the hours.
+ */
+export function differingMinutesSql(database: string): string {
+  const db = quoteName(database)
+  const stored = CHECKS.map((check) => `sum(${check}) AS ${check}_stored`)
+  const wanted = CHECKS.map((check) => `${ROW_CHECKS[check]} AS ${check}_wanted`)
+  return differing('minute', [
+    `SELECT toUInt32(toStartOfMinute(toDateTime(end_time))) AS minute, ${wanted.join(', ')}, ${zeros('stored')}
+     FROM ${db}.requests WHERE ${IN_DAYS} AND ${IN_HOURS} GROUP BY minute`,
+    `SELECT toUInt32(latency_1m.minute) AS minute, ${zeros('wanted')}, ${stored.join(', ')}
+     FROM ${db}.latency_1m WHERE ${daysOf('latency_1m.minute')} AND ${hoursOf('latency_1m.minute')} GROUP BY minute`,
+  ])
+}
+
+/** Hours (Unix seconds) of `{hours}` that differ between `latency_1m` and `latency_1h`. */
+export function differingHoursSql(database: string): string {
+  const db = quoteName(database)
+  const sums = (side: string) => CHECKS.map((check) => `sum(${check}) AS ${check}_${side}`).join(', ')
+  return differing('hour', [
+    `SELECT toUInt32(toStartOfHour(minute)) AS hour, ${sums('wanted')}, ${zeros('stored')}
+     FROM ${db}.latency_1m WHERE ${daysOf('minute')} AND ${hoursOf('minute')} GROUP BY hour`,
+    `SELECT toUInt32(latency_1h.hour) AS hour, ${zeros('wanted')}, ${sums('stored')}
+     FROM ${db}.latency_1h WHERE latency_1h.hour IN (SELECT arrayJoin({hours:Array(UInt32)})) GROUP BY hour`,
+  ])
+}
+
+const daysOf = (column: string): string => `toDate(${column}) IN (SELECT arrayJoin({days:Array(Date)}))`
+const hoursOf = (column: string): string => `has({hours:Array(UInt32)}, toUInt32(toStartOfHour(${column})))`
+const zeros = (side: string): string => CHECKS.map((check) => `toUInt64(0) AS ${check}_${side}`).join(', ')
+
+function differing(time: string, sides: readonly string[]): string {
+  const unequal = CHECKS.map((check) => `sum(${check}_wanted) != sum(${check}_stored)`).join(' OR ')
+  return `SELECT ${time} FROM (${sides.join('\nUNION ALL\n')}) GROUP BY ${time} HAVING ${unequal} ORDER BY ${time}`
+}
+
+/** Columns of an INSERT into a rollup. */
+export function rollupNames(table: 'latency_1m' | 'latency_1h'): string[] {
+  return ROLLUP_COLUMNS.map((column) => nameIn(table, column))
+}
+
+function nameIn(table: 'latency_1m' | 'latency_1h', column: RollupColumn): string {
+  return quoteName(column.name === ROLLUP_TIME && table === 'latency_1h' ? 'hour' : column.name)
+}
+
+/**
+ * Adds to `latency_1m` what it lacks of `requests` in the minutes `{from} … {to}` (Unix seconds, `to` excluded), and takes
+ * off what it has too much. Of the source's keys the `keysMax` with the most rows stay, the others go to the overflow key.
+ */
+export function correctMinutesSql(database: string, keysMax: number): string {
+  const db = quoteName(database)
+  const inRange = (column: string) =>
+    `${column} >= toDateTime({from:UInt32}, 'UTC') AND ${column} < toDateTime({to:UInt32}, 'UTC')`
+  return correction(database, 'latency_1m', {
+    wanted: `SELECT minute, ${ROLLUP_KEYS.join(', ')}, ${fromRows()} FROM (${rowsWithKeys(db, inRange('end_time'), keysMax)})
+      GROUP BY minute, ${ROLLUP_KEYS.join(', ')}`,
+    stored: `SELECT minute, ${ROLLUP_KEYS.join(', ')}, ${fromRollup()} FROM ${db}.latency_1m
+      WHERE ${inRange('minute')} GROUP BY minute, ${ROLLUP_KEYS.join(', ')}`,
+  })
+}
+
+/** The same for `latency_1h` and `latency_1m`, for the hour `{from} … {to}`. */
+export function correctHourSql(database: string): string {
+  const db = quoteName(database)
+  const keys = ROLLUP_KEYS.join(', ')
+  return correction(database, 'latency_1h', {
+    wanted: `SELECT toStartOfHour(minute) AS hour, ${keys}, ${fromRollup()} FROM ${db}.latency_1m
+      WHERE minute >= toDateTime({from:UInt32}, 'UTC') AND minute < toDateTime({to:UInt32}, 'UTC') GROUP BY hour, ${keys}`,
+    stored: `SELECT hour, ${keys}, ${fromRollup()} FROM ${db}.latency_1h
+      WHERE hour >= toDateTime({from:UInt32}, 'UTC') AND hour < toDateTime({to:UInt32}, 'UTC') GROUP BY hour, ${keys}`,
+  })
+}
+
+/** Rows with the keys they are rolled up under. */
+function rowsWithKeys(db: string, where: string, keysMax: number): string {
+  const keys = ROLLUP_KEYS.join(', ')
+  const minute = 'toStartOfMinute(toDateTime(end_time))'
+  const kept = `SELECT cityHash64(${minute}, ${keys}) FROM ${db}.requests WHERE ${where}
+    GROUP BY ${minute}, ${keys} ORDER BY count() DESC, ${minute}, ${keys} LIMIT ${keysMax}`
+  const overflow = ROLLUP_KEYS.map((key) => `if(known, toString(r.${key}), ${quoteText(OVERFLOW)}) AS ${key}`)
+  const points = ROLLUP_METRICS.map((metric) => `${nsOf(metric)} AS v_${metric}`)
+  return `SELECT ${minute} AS minute, cityHash64(${minute}, ${ROLLUP_KEYS.map((key) => `r.${key}`).join(', ')}) IN (${kept}) AS known,
+      ${overflow.join(', ')}, toUInt64(r.attempts) AS tries, downstream_wire_received AS bytes_in, downstream_wire_sent AS bytes_out,
+      response_flags AS flags, phases_known AS phased, ${points.join(', ')}
+    FROM ${db}.requests AS r WHERE ${where}`
+}
+
+function nsOf(metric: RollupMetric): string {
+  return metric === 'total' ? 'duration_ns' : `ifNull(phase_${metric}_ns, 0)`
+}
+
+const UINT64_MAX = '18446744073709551615'
+
+/** Values of a rollup row from rows; histograms as tuples of two arrays. */
+function fromRows(): string {
+  const values: Record<string, string> = {
+    n: 'count()',
+    phases_n: 'countIf(phased)',
+    attempts: 'sum(tries)',
+    request_bytes: 'sum(bytes_in)',
+    response_bytes: 'sum(bytes_out)',
+    flagsMap: `sumMapIf(arrayMap(bit -> toInt16(bit), bitPositionsToArray(bitAnd(flags, ${2 ** FLAGS.length - 1}))), arrayMap(bit -> toUInt64(1), bitPositionsToArray(bitAnd(flags, ${2 ** FLAGS.length - 1}))), flags != 0)`,
+  }
+  for (const metric of ROLLUP_METRICS) {
+    const phased = metric === 'total' ? '' : 'If'
+    const known = metric === 'total' ? '' : ', phased'
+    const value = `v_${metric}`
+    values[`${metric}_sum`] = `sum${phased}(${value}${known})`
+    values[`${metric}_min`] =
+      metric === 'total' ? `min(${value})` : `if(countIf(phased) = 0, ${UINT64_MAX}, minIf(${value}, phased))`
+    values[`${metric}_max`] = `max${phased}(${value}${known})`
+    values[`${metric}Map`] = `sumMap${phased}([${bucketSql(value)}], [toUInt64(1)]${known})`
+  }
+  return COMBINED.map(({ name }) => `${values[name]!} AS d_${name}`).join(', ')
+}
+
+/** The same from rollup rows. */
+function fromRollup(): string {
+  return COMBINED.map(({ name, merge }) => {
+    if (merge !== 'map') return `${merge}(${name}) AS d_${name}`
+    const first = name === 'flagsMap' ? 'flag' : 'bucket'
+    return `sumMap(arrayMap(k -> toInt16(k), ${quoteName(`${name}.${first}`)}), ${quoteName(`${name}.count`)}) AS d_${name}`
+  }).join(', ')
+}
+
+/** Values with each pair of arrays as one: `totalMap` for `totalMap.bucket` and `totalMap.count`. */
+const COMBINED: readonly { readonly name: string; readonly merge: RollupColumn['merge'] }[] = ROLLUP_COLUMNS.filter(
+  (column) => column.merge !== 'key' && !column.name.endsWith('Map.count'),
+).map(({ name, merge }) => ({ name: name.split('.')[0]!, merge }))
+
+function correction(
+  database: string,
+  table: 'latency_1m' | 'latency_1h',
+  sides: { readonly wanted: string; readonly stored: string },
+): string {
+  const time = table === 'latency_1m' ? 'minute' : 'hour'
+  const keys = `${time}, ${ROLLUP_KEYS.join(', ')}`
+  const negative = COMBINED.map(({ name, merge }) => {
+    if (merge === 'sum') return `toUInt64(negate(d_${name})) AS d_${name}`
+    if (merge === 'min') return `toUInt64(${UINT64_MAX}) AS d_${name}`
+    if (merge === 'max') return `toUInt64(0) AS d_${name}`
+    return `(d_${name}.1, arrayMap(c -> toUInt64(negate(c)), d_${name}.2)) AS d_${name}`
+  })
+  const added = COMBINED.map(({ name, merge }) =>
+    merge === 'map' ? `sumMap(d_${name}.1, d_${name}.2) AS s_${name}` : `${merge}(d_${name}) AS s_${name}`,
+  )
+  const differs = COMBINED.filter(({ merge }) => merge === 'sum' || merge === 'map').map(({ name, merge }) =>
+    merge === 'map' ? `notEmpty(s_${name}.1)` : `s_${name} != 0`,
+  )
+  const out = COMBINED.flatMap(({ name, merge }) => (merge === 'map' ? [`s_${name}.1`, `s_${name}.2`] : [`s_${name}`]))
+  return `INSERT INTO ${quoteName(database)}.${table} (${rollupNames(table).join(', ')})
+    SELECT ${keys}, ${out.join(', ')} FROM (
+      SELECT ${keys}, ${added.join(', ')} FROM (
+        ${sides.wanted}
+        UNION ALL
+        SELECT ${keys}, ${negative.join(', ')} FROM (${sides.stored})
+      ) GROUP BY ${keys}
+    ) WHERE ${differs.join(' OR ')}`
+}

@@ -1,0 +1,384 @@
+import { randomBytes } from 'node:crypto'
+import type { Clock } from '../../lib/clock.ts'
+import { ROW_TABLES, type RowTable } from '../../model/schema.ts'
+import type { Segment, SegmentTable } from '../../pipeline/segment.ts'
+import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
+import type { Log } from '../../telemetry/log.ts'
+import type { ClickHouse } from './client.ts'
+import { quoteName, type Retention } from './ddl.ts'
+import { isPoison, storeError } from './failure.ts'
+import { createFileInserts, type FileInserts } from './insert.ts'
+import { rowsDroppedBefore } from './retention.ts'
+import { createRollups, type Rollups } from './rollups.ts'
+import {
+  type Difference,
+  dateOf,
+  differenceOf,
+  IN_DAYS,
+  partsOf,
+  ROW_NAMES,
+  ROW_STRUCTURE,
+  SECONDS_PER_DAY,
+  storedRows,
+  tableOf,
+} from './stored.ts'
+
+/**
+ * Brings segments into ClickHouse so that a query sees each of their rows exactly once, whatever happens to the
+ * connection, to the engine or to us in between.
+ *
+ *   new segment ──► INSERT rows (token) ──► INSERT rollup ──► accepted
+ *                        │ end unknown           │ end unknown
+ *                        ▼                       ▼
+ *   doubtful ──► look up rows by segment and day: none → send, some → delete and send, all → nothing
+ *                then hold the rollups of its hours against the rows, and correct them
+ *
+ * Doubtful is a segment that was tried before: by this process, or perhaps by one before it (it is older than we are).
+ * And when the engine starts, all segments that the journal still keeps after their acceptance are looked up once more,
+ * since the engine does not fsync.
+ */
+export interface ClickHouseSink extends SegmentSink {
+  /**
+   * The engine has started: once when it and the journal are there, and whenever it comes back after it was gone. Nothing
+   * is sent before what was accepted lately is looked up.
+   */
+  engineStarted(): void
+  /** Looks up and repairs everything that is in doubt. Resolves when nothing is; a failure is an outcome. */
+  settle(signal: AbortSignal): Promise<Outcome>
+  /** Runs `work` while no segment is being sent or looked up. */
+  exclusive<T>(work: () => Promise<T>): Promise<T>
+  readonly counters: Readonly<ClickHouseCounters>
+}
+
+export interface ClickHouseCounters {
+  /** Rows the store said yes to, by table; looked-up ones count when they are found. */
+  readonly rows: Record<SegmentTable['table'], number>
+  segments: number
+  retries: number
+  /** Segments whose rows were looked up. */
+  lookups: number
+  /** Days of a segment that were not stored though the engine had said so, or that an unknown outcome had left out. */
+  daysMissing: number
+  /** Days of a segment that were stored in part, or more than once. */
+  daysWrong: number
+  minutesCorrected: number
+  hoursCorrected: number
+  /** Rows that arrived older than rows are kept. */
+  rowsLate: number
+}
+
+export interface ClickHouseSinkOptions {
+  readonly clickhouse: ClickHouse
+  readonly log: Log
+  readonly clock: Clock
+  /** The engine is on this machine and may read segment files itself. */
+  readonly readsFiles: boolean
+  readonly retention: Retention
+  /** Segments that were accepted and that the journal still keeps, oldest first. */
+  readonly kept: () => readonly Segment[]
+  /** Keys of one minute that a rebuilt rollup may have. */
+  readonly keysMax: number
+  readonly insertTimeoutMs?: number
+}
+
+const INSERT_TIMEOUT_MS = 120_000
+const LOOKUP_TIMEOUT_MS = 60_000
+/**
+ * After a power cut rows can be lost and their rollup not. Only the last segments sent before it can be so; a backlog of
+ * thousands of segments need not be held against its rows.
+ */
+const OLD_SEGMENTS_CHECKED = 8
+/** How long rows near their expiry are left alone: their parts may go at any moment. */
+const EXPIRY_MARGIN_MS = 3_600_000
+const SETTLE_AGAIN_MS = 5000
+
+export function createClickHouseSink(options: ClickHouseSinkOptions): ClickHouseSink {
+  return new Sink(options)
+}
+
+class Sink implements ClickHouseSink {
+  readonly name = 'clickhouse'
+  readonly counters: ClickHouseCounters = {
+    rows: { requests: 0, attempts: 0, progress: 0, connections: 0, latency_1m: 0 },
+    segments: 0,
+    retries: 0,
+    lookups: 0,
+    daysMissing: 0,
+    daysWrong: 0,
+    minutesCorrected: 0,
+    hoursCorrected: 0,
+    rowsLate: 0,
+  }
+  readonly #options: ClickHouseSinkOptions
+  readonly #inserts: FileInserts
+  readonly #rollups: Rollups
+  /** Segments that were tried and not accepted: what of them is stored is not known. */
+  readonly #tried = new Set<string>()
+  /** Wall clock, ms: a segment opened before may have been tried by a process before us. */
+  #startedMs = 0
+  #oldChecked = 0
+  #keptInDoubt = true
+  #last: Promise<unknown> = Promise.resolve()
+  readonly #stopping = new AbortController()
+
+  constructor(options: ClickHouseSinkOptions) {
+    this.#options = options
+    this.#inserts = createFileInserts(options)
+    this.#rollups = createRollups({
+      ...options,
+      inserts: this.#inserts,
+      timeoutMs: options.insertTimeoutMs ?? INSERT_TIMEOUT_MS,
+      complete: (signal) => this.#complete(signal),
+      onCorrected: (minutes, hours) => {
+        this.counters.minutesCorrected += minutes
+        this.counters.hoursCorrected += hours
+      },
+    })
+  }
+
+  async start(): Promise<void> {
+    this.#startedMs = this.#options.clock.now()
+  }
+
+  async stop(_deadline: AbortSignal): Promise<void> {
+    this.#stopping.abort()
+    await this.#last.catch(() => {})
+  }
+
+  engineStarted(): void {
+    this.#keptInDoubt = true
+    void this.#settleInBackground()
+  }
+
+  async send(segment: Segment, signal: AbortSignal): Promise<Outcome> {
+    return await this.exclusive(() => this.#outcome(`segment ${segment.id}`, () => this.#send(segment, signal)))
+  }
+
+  async settle(signal: AbortSignal): Promise<Outcome> {
+    return await this.exclusive(() => this.#outcome('what was stored lately', () => this.#settle(signal)))
+  }
+
+  async exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#last
+    const run = before.catch(() => {}).then(work)
+    this.#last = run.catch(() => {})
+    return await run
+  }
+
+  async #settleInBackground(): Promise<void> {
+    const { clock } = this.#options
+    while (this.#keptInDoubt && !this.#stopping.signal.aborted) {
+      const outcome = await this.settle(this.#stopping.signal)
+      if (outcome.status === 'accepted') return
+      await clock.sleep(SETTLE_AGAIN_MS, this.#stopping.signal)
+    }
+  }
+
+  /** Errors as outcomes: what may pass by waiting is `retry`, what the store will never take is `rejected`. */
+  async #outcome(what: string, work: () => Promise<void>): Promise<Outcome> {
+    try {
+      await work()
+      return { status: 'accepted' }
+    } catch (error) {
+      const failure = storeError(error, `${what} cannot be stored`)
+      if (isPoison(failure)) return { status: 'rejected', error: failure }
+      this.counters.retries++
+      return { status: 'retry', error: failure }
+    }
+  }
+
+  async #send(segment: Segment, signal: AbortSignal): Promise<void> {
+    await this.#settle(signal)
+    const tried = this.#tried.has(segment.id)
+    const old = segment.openedMs <= this.#startedMs || segment.recovered === true
+    this.#tried.add(segment.id)
+    const untouched = tried || old ? await this.#repair(segment, signal) : await this.#insertAll(segment, signal)
+    // Rows come before their rollup: where no row had been stored, neither had the rollup.
+    if (untouched && !tried && segment.recovered !== true) {
+      await this.#addRollup(segment, signal)
+      if (old && this.#oldChecked < OLD_SEGMENTS_CHECKED) {
+        this.#oldChecked++
+        await this.#rollups.doubtSegments([segment], signal)
+      }
+    } else {
+      await this.#rollups.doubtSegments([segment], signal)
+    }
+    await this.#rollups.settle(signal)
+    this.#tried.delete(segment.id)
+    this.counters.segments++
+    for (const table of segment.tables) this.counters.rows[table.table] += table.rows
+    this.#countLate(segment)
+  }
+
+  async #settle(signal: AbortSignal): Promise<void> {
+    if (this.#keptInDoubt) {
+      await this.#waitUntilQuiet(signal)
+      const kept = this.#options.kept()
+      await this.#repairRows(kept, signal)
+      await this.#rollups.doubtSegments(kept, signal)
+      this.#keptInDoubt = false
+    }
+    if (this.#rollups.doubtful > 0) {
+      await this.#waitUntilQuiet(signal)
+      await this.#rollups.settle(signal)
+    }
+  }
+
+  async #addRollup(segment: Segment, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#rollups.add(segment, signal)
+    } catch (error) {
+      // The rows are there; so their hours can be asked for when the store answers again, since the segment is tried.
+      throw storeError(error, 'the rollup was not stored')
+    }
+  }
+
+  /** True: nothing of the segment was stored before, by anyone. */
+  async #insertAll(segment: Segment, signal: AbortSignal): Promise<boolean> {
+    for (const table of rowTables(segment)) await this.#insertDays(segment, table, [...table.days.keys()], '', signal)
+    return true
+  }
+
+  async #insertDays(
+    segment: Segment,
+    table: SegmentTable,
+    days: readonly number[],
+    attempt: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const all = days.length === table.days.size
+    const parts = partsOf(days)
+    for (const [index, part] of parts.entries()) {
+      await this.#inserts.insert(
+        {
+          table: table.table,
+          path: table.file,
+          columns: ROW_NAMES,
+          structure: ROW_STRUCTURE,
+          token: `${segment.id}/${table.table}/${index}${attempt}`,
+          timeoutMs: this.#options.insertTimeoutMs ?? INSERT_TIMEOUT_MS,
+          ...(all && parts.length === 1 ? {} : { only: { condition: IN_DAYS, params: { days: part.map(dateOf) } } }),
+          ...(segment.hold === undefined ? {} : { hold: segment.hold }),
+        },
+        signal,
+      )
+    }
+  }
+
+  /** Stores what is missing of a doubtful segment. True when nothing of it had been stored, so neither its rollup. */
+  async #repair(segment: Segment, signal: AbortSignal): Promise<boolean> {
+    await this.#waitUntilQuiet(signal)
+    const stored = await this.#repairRows([segment], signal)
+    return stored === 0
+  }
+
+  /** Makes the stored rows of the segments what they should be. Returns how many had been there. */
+  async #repairRows(segments: readonly Segment[], signal: AbortSignal): Promise<number> {
+    if (segments.length === 0) return 0
+    let before = 0
+    const oldest = await this.#oldestDay(signal)
+    for (const table of ROW_TABLES) {
+      const having = segments.filter((segment) => tableOf(segment, table) !== undefined)
+      if (having.length === 0) continue
+      const stored = await storedRows(this.#options.clickhouse, table, having, signal)
+      this.counters.lookups += having.length
+      for (const segment of having) {
+        const days = stored.get(segment.id)
+        for (const rows of days?.values() ?? []) before += rows
+        const difference = differenceOf(tableOf(segment, table)!, days, oldest)
+        await this.#repairTable(segment, table, soften(segment, tableOf(segment, table)!, days, difference), signal)
+      }
+    }
+    return before
+  }
+
+  async #repairTable(segment: Segment, table: RowTable, difference: Difference, signal: AbortSignal): Promise<void> {
+    const { missing, wrong } = difference
+    if (missing.length + wrong.length === 0) return
+    const { clickhouse, log } = this.#options
+    this.counters.daysMissing += missing.length
+    this.counters.daysWrong += wrong.length
+    if (wrong.length > 0) {
+      log.warn(
+        { segment: segment.id, table, days: wrong.map(dateOf) },
+        'A part of a segment was stored; it is sent again',
+      )
+      await this.#deleteDays(segment, table, wrong, signal)
+    }
+    const again = [...missing, ...wrong]
+    await this.#insertDays(segment, tableOf(segment, table)!, again, `/${randomBytes(6).toString('hex')}`, signal)
+    const stored = (await storedRows(clickhouse, table, [segment], signal)).get(segment.id)
+    const manifest = tableOf(segment, table)!.days
+    const left = again.filter((day) => stored?.get(day) !== manifest.get(day))
+    if (left.length > 0) {
+      throw new Error(`${left.length} days of segment ${segment.id} in ${table} are not what was sent`)
+    }
+  }
+
+  async #deleteDays(segment: Segment, table: RowTable, days: readonly number[], signal: AbortSignal): Promise<void> {
+    const { clickhouse } = this.#options
+    for (const day of days) {
+      await clickhouse.execute(
+        {
+          sql: `ALTER TABLE ${quoteName(clickhouse.database)}.${table} DELETE IN PARTITION ID '${dateOf(day).replaceAll('-', '')}'
+            WHERE segment = {segment:String}`,
+          params: { segment: segment.id },
+        },
+        { signal, timeoutMs: this.#options.insertTimeoutMs ?? INSERT_TIMEOUT_MS, settings: { mutations_sync: 1 } },
+      )
+    }
+  }
+
+  async #waitUntilQuiet(signal: AbortSignal): Promise<void> {
+    if (await this.#inserts.quiet(signal)) return
+    throw new Error('an earlier insert may still be running')
+  }
+
+  /** Days before it have been dropped, by age or for want of room: that they are not there says nothing. */
+  async #oldestDay(signal: AbortSignal): Promise<number> {
+    const { clickhouse, clock, retention } = this.#options
+    const expired = Math.floor((clock.now() - retention.rowsMs) / 1000 / SECONDS_PER_DAY)
+    return Math.max(expired, await rowsDroppedBefore(clickhouse, signal))
+  }
+
+  /** Rollups are held only against rows, and hours against minutes, of which none can have been dropped. */
+  async #complete(signal: AbortSignal): Promise<{ rows: number; minutes: number }> {
+    const { clickhouse, clock, retention } = this.#options
+    const answer = await clickhouse.query<{ day: number }>(
+      {
+        sql: `SELECT toUInt32(toDate(min(end_time))) AS day FROM ${quoteName(clickhouse.database)}.requests`,
+        params: {},
+      },
+      { signal, timeoutMs: LOOKUP_TIMEOUT_MS },
+    )
+    const now = clock.now()
+    const oldest = Math.max(Number(answer.rows[0]?.day ?? 0), await rowsDroppedBefore(clickhouse, signal))
+    return {
+      rows: Math.max(oldest * SECONDS_PER_DAY, (now - retention.rowsMs + EXPIRY_MARGIN_MS) / 1000),
+      minutes: (now - retention.minutesMs + EXPIRY_MARGIN_MS) / 1000,
+    }
+  }
+
+  #countLate(segment: Segment): void {
+    const oldest = Math.floor((this.#options.clock.now() - this.#options.retention.rowsMs) / 1000 / SECONDS_PER_DAY)
+    for (const table of rowTables(segment)) {
+      for (const [day, rows] of table.days) if (day < oldest) this.counters.rowsLate += rows
+    }
+  }
+}
+
+function rowTables(segment: Segment): SegmentTable[] {
+  return segment.tables.filter((table) => table.table !== 'latency_1m')
+}
+
+/** A recovered segment may have fewer rows than were stored of it before it was damaged: those stay. */
+function soften(
+  segment: Segment,
+  table: SegmentTable,
+  stored: ReadonlyMap<number, number> | undefined,
+  difference: Difference,
+): Difference {
+  if (segment.recovered !== true) return difference
+  const fewer = (day: number) => (stored?.get(day) ?? 0) < table.days.get(day)!
+  return { missing: difference.missing, wrong: difference.wrong.filter(fewer) }
+}

@@ -1,0 +1,53 @@
+import type { ClickHouse } from './client.ts'
+import { quoteName } from './ddl.ts'
+
+/**
+ * A few facts about the store that have to be kept with it, because they go where its data goes.
+ *
+ * rows_dropped_before   day (since the epoch) before which rows were dropped for want of room, and so are not missing
+ */
+export type StateName = 'rows_dropped_before'
+
+const TIMEOUT_MS = 30_000
+
+export function stateTable(database: string): string {
+  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.state (
+  name String COMMENT 'What',
+  value String COMMENT 'Its value; of several rows the newest counts',
+  changed DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'Since when'
+)
+ENGINE = ReplacingMergeTree(changed)
+ORDER BY name
+COMMENT 'Facts about the store that are kept with it'`
+}
+
+export async function readState(
+  clickhouse: ClickHouse,
+  name: StateName,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { rows } = await clickhouse.query<{ value: string }>(
+    {
+      sql: `SELECT argMax(s.value, s.changed) AS value FROM ${quoteName(clickhouse.database)}.state AS s
+        WHERE name = {name:String} GROUP BY name`,
+      params: { name },
+    },
+    { signal, timeoutMs: TIMEOUT_MS },
+  )
+  return rows[0]?.value
+}
+
+export async function writeState(
+  clickhouse: ClickHouse,
+  name: StateName,
+  value: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await clickhouse.execute(
+    {
+      sql: `INSERT INTO ${quoteName(clickhouse.database)}.state (name, value) SELECT {name:String}, {value:String}`,
+      params: { name, value },
+    },
+    { signal, timeoutMs: TIMEOUT_MS },
+  )
+}
