@@ -31,6 +31,7 @@ test('any state reads back from its address', () => {
     sort: fc.constantFrom('n', 'p99', 'destination_service'),
     descending: fc.boolean(),
     set: fc.constantFrom('all', 'slowest'),
+    order: fc.constantFrom('time', 'duration'),
     other: fc.array(fc.tuple(fc.constantFrom('vs', 'tz'), fc.string()), { maxLength: 2 }),
   })
   fc.assert(
@@ -41,7 +42,7 @@ test('any state reads back from its address', () => {
 })
 
 test('an address that makes no sense is the default, and never fails', () => {
-  expect(parseState('#/?where=nonsense&sort=&set=17')).toEqual(DEFAULT_STATE)
+  expect(parseState('#/?where=nonsense&sort=&set=17&order=x')).toEqual(DEFAULT_STATE)
   fc.assert(
     fc.property(fc.string(), (text) => {
       parseState(text)

@@ -8,6 +8,8 @@ const NO_BREAK_SPACE = '\u00a0'
 /** Most significant digits of a duration. */
 const SIGNIFICANT_MAX = 3
 const PERCENT_DECIMALS_MAX = 3
+/** In a column with one unit: more would be noise beside the larger values. */
+const BARE_DECIMALS_MAX = 3
 
 /** Durations are in ms everywhere in the page. */
 export interface Bounded {
@@ -49,7 +51,10 @@ export function duration(value: number | Bounded | null | undefined, options: Du
   const unit = options.unit ?? unitFor([bounded.value])
   const scaled = bounded.value / MS_PER[unit]
   const doubt = doubtOf(bounded, options.precisionNs ?? 1) / MS_PER[unit]
-  const text = scaled === 0 ? '0' : group(roundTo(scaled, doubt).toFixed(decimalsFor(scaled, doubt)))
+  const decimals = Math.min(decimalsFor(scaled, doubt), options.bare ? BARE_DECIMALS_MAX : Number.POSITIVE_INFINITY)
+  const rounded = roundTo(scaled, doubt).toFixed(decimals)
+  const below = scaled > 0 && Number(rounded) === 0
+  const text = scaled === 0 ? '0' : below ? `<${(10 ** -decimals).toFixed(decimals)}` : group(rounded)
   return options.bare ? text : `${text}${NO_BREAK_SPACE}${unit}`
 }
 
@@ -164,7 +169,7 @@ function short(value: number): string {
 
 function group(digits: string): string {
   const [whole = '', fraction] = digits.split('.')
-  const grouped = whole.length > 4 ? whole.replace(/\B(?=(\d{3})+$)/g, THIN_SPACE) : whole
+  const grouped = whole.length > 3 ? whole.replace(/\B(?=(\d{3})+$)/g, THIN_SPACE) : whole
   return fraction === undefined ? grouped : `${grouped}.${fraction}`
 }
 

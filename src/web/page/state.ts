@@ -16,6 +16,8 @@ export interface PageState {
   readonly descending: boolean
   /** Which requests the phases are of. */
   readonly set: 'all' | 'slowest'
+  /** Order of the requests: newest or slowest first. */
+  readonly order: 'time' | 'duration'
   /** Parameters of other versions. */
   readonly other: readonly (readonly [string, string])[]
 }
@@ -27,6 +29,7 @@ export const DEFAULT_STATE: PageState = {
   sort: 'n',
   descending: true,
   set: 'all',
+  order: 'time',
   other: [],
 }
 
@@ -49,6 +52,7 @@ export function parseState(hash: string): PageState {
       const descending = !value.startsWith('+')
       state = { ...state, sort: value.replace(/^[+-]/, '') || DEFAULT_STATE.sort, descending }
     } else if (name === 'set') state = { ...state, set: value === 'slowest' ? 'slowest' : 'all' }
+    else if (name === 'order') state = { ...state, order: value === 'duration' ? 'duration' : 'time' }
     else other.push([name, value])
   }
   return { ...state, other }
@@ -64,6 +68,7 @@ export function printState(state: PageState): string {
     parameters.append('sort', `${state.descending ? '' : '+'}${state.sort}`)
   }
   if (state.set !== DEFAULT_STATE.set) parameters.append('set', state.set)
+  if (state.order !== DEFAULT_STATE.order) parameters.append('order', state.order)
   for (const [name, value] of state.other) parameters.append(name, value)
   const query = parameters.toString()
   return query === '' ? '#/' : `#/?${query}`
