@@ -101,8 +101,8 @@ export function redactedSample(bytes: Uint8Array, start: number, end: number, of
   for (let at = from; at < to; ) {
     let run = at
     while (run < to && run !== place && isText(bytes[run]!)) run++
-    // A text that goes on beyond what is shown is not shown either.
-    const cut = (at === from && at > start && isText(bytes[at - 1]!)) || (run === to && to < end && isText(bytes[to]!))
+    // A short end of a text that goes on, beyond what is shown or over the place, is not shown either.
+    const cut = (at > start && isText(bytes[at - 1]!)) || (run < end && isText(bytes[run]!))
     if (run - at >= TEXT_MIN || (run > at && cut)) {
       parts.push(`text(${run - at})`)
       at = run

@@ -71,8 +71,9 @@ export class Call {
     stream.on('aborted', () => this.#drain())
     stream.on('error', () => {}) // The reset code of the peer; 'close' follows.
     stream.on('close', () => this.#onStreamClose())
-    // Early, so that the client knows the stream as accepted before its first message.
-    stream.respond(RESPONSE_HEADERS, { waitForTrailers: true })
+    // Early, so that the client knows the stream as accepted before its first message. A stream that was reset in the
+    // very read that opened it is closed by now; what it sent is still read.
+    if (!stream.destroyed && !stream.closed) stream.respond(RESPONSE_HEADERS, { waitForTrailers: true })
     if (this.#gate.closed) this.#pause()
   }
 
@@ -146,7 +147,7 @@ export class Call {
     if (this.#paused) this.#goOn()
   }
 
-  /** Cuts the stream. */
+  /** Cuts the stream, and is done at once. */
   destroy(): void {
     if (this.#paused) {
       this.#shared.counters.unreadBytesLost += this.unreadBytes
@@ -155,8 +156,9 @@ export class Call {
       this.#paused = false
       this.#shared.paused.delete(this)
     }
-    if (this.#closed) this.#complete()
-    else this.#stream.destroy()
+    this.#stream.destroy()
+    this.#closed = true
+    this.#complete()
   }
 
   #forget(): void {
@@ -221,11 +223,13 @@ export class Call {
     return status('unavailable', 'internal error')
   }
 
-  /** Before a reset destroys the stream and its buffer, what is in it moves to the queue. */
+  /**
+   * Takes what the stream has buffered: it buffers while it is paused and before it first flows, and a reset would throw
+   * that away.
+   */
   #drain(): void {
-    if (!this.#paused) return
     while (this.#stream.read() !== null) {
-      // Each read is given to 'data' as well, which queues it.
+      // Each read is given to 'data' as well.
     }
   }
 
@@ -272,6 +276,8 @@ export class Call {
   }
 
   #onStreamClose(): void {
+    // 'aborted' is not emitted when we had ended the stream first.
+    for (let chunk = this.#stream.read(); chunk !== null; chunk = this.#stream.read()) this.#take(chunk as Buffer)
     this.#closed = true
     if (!this.#paused) this.#complete()
   }

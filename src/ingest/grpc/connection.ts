@@ -148,9 +148,9 @@ export class Connection {
   #open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, path: string, found: FoundMethod): void {
     const { shared, wallClock } = this.#options
     const info = { peer: this.peer, path, headers, openedMs: wallClock() }
-    let call: Call
+    shared.counters.streamsOpen++
     try {
-      call = new Call({
+      const call = new Call({
         shared,
         stream,
         headers,
@@ -166,14 +166,14 @@ export class Connection {
           this.#closeWhenEmpty()
         },
       })
+      this.#calls.add(call)
     } catch (error) {
+      // Thrown by the service before anything was heard of the stream: `onDone` will not come.
+      shared.counters.streamsOpen--
       shared.counters.streamsFailed++
       shared.log.error({ error, path }, 'a gRPC handler could not be opened')
       stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-      return
     }
-    shared.counters.streamsOpen++
-    this.#calls.add(call)
   }
 }
 

@@ -51,6 +51,8 @@ export interface GrpcServerOptions {
 }
 
 const AGE_JITTER = 0.2
+/** Sockets close in the turns after their destruction; more than this is a bug, and does not hold the exit up. */
+const DESTROY_MS = 1000
 
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const {
@@ -161,7 +163,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       peer: peerOf(session.socket as Socket),
       shared,
       keepaliveMs,
-      ageMs: streamAgeMs * (1 - AGE_JITTER + 2 * AGE_JITTER * random()),
+      ageMs: Math.round(streamAgeMs * (1 - AGE_JITTER + 2 * AGE_JITTER * random())),
       wallClock,
       findMethod: (path) => methods.get(path),
       streamsOpen: () => counters.streamsOpen,
@@ -215,14 +217,19 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     net.close()
     for (const socket of strangers.keys()) socket.destroy()
     for (const connection of connections) connection.drain()
-    if (connections.size > 0 && !deadline.aborted) {
-      await new Promise<void>((resolve) => {
-        onEmpty = resolve
-        deadline.addEventListener('abort', () => resolve(), { once: true })
-      })
-    }
+    await empty(deadline)
     for (const connection of [...connections]) connection.destroy()
+    await empty(AbortSignal.timeout(DESTROY_MS))
     clearInterval(timer)
+  }
+
+  /** Resolves when the last connection is closed, or at the deadline. */
+  async function empty(deadline: AbortSignal): Promise<void> {
+    if (connections.size === 0 || deadline.aborted) return
+    await new Promise<void>((resolve) => {
+      onEmpty = resolve
+      deadline.addEventListener('abort', () => resolve(), { once: true })
+    })
   }
 
   return {
