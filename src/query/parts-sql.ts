@@ -1,0 +1,29 @@
+import { timeSql } from './filters.ts'
+import type { Part } from './plan.ts'
+import type { Bindings } from './sql.ts'
+import { MS, type Nanos, SECOND } from './time.ts'
+
+/** The condition that a row, or a rollup, lies in the part. */
+export function partSql(part: Part, bindings: Bindings): string {
+  if (part.table === 'requests') {
+    return `end_time >= ${timeSql(part.from, bindings)} AND end_time < ${timeSql(part.to, bindings)}`
+  }
+  const seconds = (time: Nanos) => `toDateTime(${bindings.bind(time / SECOND, 'Int64')}, 'UTC')`
+  const column = timeColumn(part)
+  return `${column} >= ${seconds(part.from)} AND ${column} < ${seconds(part.to)}`
+}
+
+/** Number of the point that a row, or a rollup, belongs to: its time over the step, rounded down. */
+export function stepSql(part: Part, step: Nanos | null, bindings: Bindings): string {
+  if (step === null) return 'toInt64(0)'
+  const width = bindings.bind(step, 'Int64')
+  if (part.table === 'requests') return `intDiv(toUnixTimestamp64Nano(end_time), ${width})`
+  return `intDiv(toInt64(toUnixTimestamp(${timeColumn(part)})) * ${SECOND}, ${width})`
+}
+
+function timeColumn(part: Part): string {
+  return part.table === 'latency_1m' ? 'minute' : 'hour'
+}
+
+/** Steps below this are refused. */
+export const STEP_MIN: Nanos = MS

@@ -1,0 +1,44 @@
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { TextHandler, TextPage, WebHandler } from '../ports.ts'
+import { Problem } from '../problem.ts'
+
+export interface Pages {
+  readonly metrics: TextHandler
+  readonly mesh: TextHandler
+  readonly web: WebHandler
+}
+
+/** What others make and this server sends on: metrics as text, and the page with its files. */
+export function pageRoutes(app: FastifyInstance, pages: Pages): void {
+  const metrics = (operationId: string, summary: string) => ({
+    schema: {
+      operationId,
+      summary,
+      tags: ['process'],
+      response: {
+        200: { description: 'Prometheus exposition', content: { 'text/plain': { schema: { type: 'string' } } } },
+      },
+    },
+  })
+  app.get('/metrics', metrics('metrics', 'Metrics of Sidecast itself'), async (request, reply) =>
+    send(reply, await pages.metrics(request.headers.accept ?? '')),
+  )
+  app.get('/metrics/mesh', metrics('metricsMesh', 'Metrics of the mesh'), async (request, reply) =>
+    send(reply, await pages.mesh(request.headers.accept ?? '')),
+  )
+  app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) =>
+    reply.type('application/json; charset=utf-8').send(JSON.stringify(app.swagger())),
+  )
+  app.get('/*', { schema: { hide: true } }, (request, reply) => {
+    const [path] = request.url.split('?') as [string]
+    const page = pages.web(path)
+    if (page === null) throw new Problem('not_found', `there is nothing at ${path.slice(0, 200)}`)
+    return send(reply, page)
+  })
+}
+
+function send(reply: FastifyReply, { type, body }: TextPage) {
+  return reply
+    .type(type)
+    .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+}

@@ -1,0 +1,162 @@
+import type { AddressInfo } from 'node:net'
+import swagger from '@fastify/swagger'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { SidecastError } from '../errors.ts'
+import { parseAddress } from '../lib/units.ts'
+import type { QueryStore } from '../model/query.ts'
+import type { Stage } from '../pipeline/sink.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { QueryContext } from './context.ts'
+import { handleErrors, refuseConnection, sendProblem } from './errors.ts'
+import { createWriteGuard, setSecurityHeaders } from './guard.ts'
+import { createHorizonReader } from './horizon.ts'
+import {
+  DEFAULT_LIMITS,
+  type LedgerSource,
+  type QueryLimits,
+  type Retention,
+  type StatusSource,
+  type TextHandler,
+  type WebHandler,
+} from './ports.ts'
+import { Problem } from './problem.ts'
+import { createQuestions } from './question.ts'
+import { healthRoutes } from './routes/health.ts'
+import { latencyRoute } from './routes/latency.ts'
+import { metaRoutes } from './routes/meta.ts'
+import { pageRoutes } from './routes/pages.ts'
+import { phasesRoute } from './routes/phases.ts'
+import { requestsRoute } from './routes/requests.ts'
+import { trafficRoutes } from './routes/traffic.ts'
+
+export interface QueryServerOptions {
+  /** `host:port`; port 0 means any free port. */
+  readonly listen: string
+  readonly version: string
+  readonly store: QueryStore
+  readonly ledger: LedgerSource
+  readonly status: StatusSource
+  /** Of this process, and of the mesh. */
+  readonly metrics: TextHandler
+  readonly mesh: TextHandler
+  readonly web: WebHandler
+  readonly retention: Retention
+  readonly limits?: Partial<QueryLimits>
+  /** Further host names under which browsers may write to this server. */
+  readonly hostNames?: readonly string[]
+  readonly log: Log
+  /** Unix ms. */
+  readonly clock: () => number
+}
+
+export interface QueryServer extends Stage {
+  /** `host:port` it listens on; the one that was asked for until it has started. */
+  readonly address: string
+  /** For tests: requests without a socket. */
+  readonly app: FastifyInstance
+}
+
+const HEADERS_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 60_000
+const KEEP_ALIVE_MS = 72_000
+
+/** The HTTP side: builds the server, and nothing more. Questions and answers are in `routes/`. */
+export function createQueryServer(options: QueryServerOptions): QueryServer {
+  const { store, log, clock } = options
+  const limits: QueryLimits = { ...DEFAULT_LIMITS, ...options.limits }
+  const listen = parseAddress(options.listen)
+  if (listen === null) throw new SidecastError('SC1205', `${options.listen} is not host:port`)
+  const stopping = new AbortController()
+  const tick = () => performance.now()
+  const context: QueryContext = {
+    store,
+    questions: createQuestions(store, limits, tick),
+    horizon: createHorizonReader(options.retention, clock),
+    ledger: options.ledger,
+    status: options.status,
+    limits,
+    log,
+    now: clock,
+    tick,
+    stopping: stopping.signal,
+  }
+
+  const app = Fastify({
+    bodyLimit: limits.bodyBytesMax,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    // Unknown parameters are refused, not dropped: a misspelt filter must not answer another question.
+    ajv: { customOptions: { removeAdditional: false, coerceTypes: 'array', allErrors: false } },
+    clientErrorHandler: refuseConnection,
+    frameworkErrors: (error, _request, reply) => sendProblem(reply, new Problem('bad_parameter', error.message)),
+  })
+  app.server.headersTimeout = HEADERS_TIMEOUT_MS
+  app.server.maxConnections = limits.connectionsMax
+  // Answers are sent as they were made. Tests hold every one of them against the schema.
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  app.addHook('onRequest', setSecurityHeaders)
+  app.addHook('onRequest', createWriteGuard({ host: listen.host, names: options.hostNames ?? [] }))
+  handleErrors(app, log)
+  app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Sidecast',
+        version: options.version,
+        description: 'Latency, errors and single requests of an Envoy mesh, each figure with its doubt.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      tags: [
+        { name: 'api', description: 'Questions about requests' },
+        { name: 'process', description: 'The process itself' },
+      ],
+    },
+  })
+  app.register(async (scope) => {
+    latencyRoute(scope, context)
+    phasesRoute(scope, context)
+    trafficRoutes(scope, context)
+    requestsRoute(scope, context)
+    metaRoutes(scope, context)
+    healthRoutes(scope, context)
+    pageRoutes(scope, { metrics: options.metrics, mesh: options.mesh, web: options.web })
+  })
+
+  let address = options.listen
+  let closing: Promise<void> | undefined
+  return {
+    name: 'query',
+    app,
+    get address() {
+      return address
+    },
+    async start() {
+      try {
+        await app.listen({ host: listen.host, port: listen.port })
+      } catch (cause) {
+        const { code } = cause as NodeJS.ErrnoException
+        if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') throw cause
+        throw new SidecastError('SC4101', `${options.listen} cannot be bound: ${code}`, {
+          help: 'set http.listen to another address; port 0 is any free one',
+          cause,
+        })
+      }
+      const bound = app.server.address() as AddressInfo
+      address = `${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+    },
+    async stop(deadline) {
+      const giveUp = () => {
+        stopping.abort(new Error('the server stops'))
+        app.server.closeAllConnections()
+      }
+      if (deadline.aborted) giveUp()
+      else deadline.addEventListener('abort', giveUp, { once: true })
+      closing ??= app.close()
+      await closing
+      stopping.abort(new Error('the server stops'))
+      deadline.removeEventListener('abort', giveUp)
+    },
+  }
+}
