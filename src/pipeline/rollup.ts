@@ -48,6 +48,8 @@ export interface RollupOptions {
   readonly keysPerSegmentMax?: number
   /** Observations held before they are counted: 8 bytes each. */
   readonly logMax?: number
+  /** Rows of one block; a segment with more has several blocks. At least the rows of a batch. */
+  readonly blockRowsMax?: number
 }
 
 /** 20 000 keys of a few hundred buckets are some 30 MB of columns a minute before compression. */
@@ -68,12 +70,14 @@ export function createRollup(options: RollupOptions = {}): Rollup {
     keysPerMinuteMax: options.keysPerMinuteMax ?? KEYS_PER_MINUTE_MAX,
     keysPerSegmentMax: Math.min(options.keysPerSegmentMax ?? KEYS_PER_SEGMENT_MAX, KEYS_PER_SEGMENT_MAX),
     logMax: options.logMax ?? LOG_MAX,
+    blockRowsMax: Math.min(options.blockRowsMax ?? GROUPS_MAX, GROUPS_MAX),
   })
 }
 
 class SegmentRollup implements Rollup {
   readonly stats = { rows: 0, overflowRows: 0, keys: 0, cells: 0, bytes: 0 }
   readonly #keysPerSegmentMax: number
+  readonly #blockRowsMax: number
   readonly #groups: RollupGroups
   readonly #log: RollupLog
   readonly #minuteKeys: MinuteKeys
@@ -91,6 +95,7 @@ class SegmentRollup implements Rollup {
 
   constructor(options: Required<RollupOptions>) {
     this.#keysPerSegmentMax = options.keysPerSegmentMax
+    this.#blockRowsMax = options.blockRowsMax
     this.#groups = new RollupGroups({ keepCapacity: 32_768 })
     this.#log = new RollupLog(options.logMax)
     this.#minuteKeys = new MinuteKeys({ keysMax: options.keysPerMinuteMax, minutesMax: MINUTES_MAX })
@@ -102,7 +107,7 @@ class SegmentRollup implements Rollup {
   add(batch: Batch): void {
     if (batch.table !== 'requests' || batch.rows === 0) return
     // Every row could be a group of its own; group numbers have 17 bits.
-    if (this.#groups.length + batch.rows > GROUPS_MAX) this.#finishBlock()
+    if (this.#groups.length + batch.rows > this.#blockRowsMax) this.#finishBlock()
     for (let k = 0; k < batch.identities.length; k++) this.#identityOf[k] = this.#identities.idOf(batch.identities[k]!)
     const route = batch.column('route')
     const method = batch.column('method')
