@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { systemClock } from '../lib/clock.ts'
 import type { Chdb, Connection, InsertAnswer, QueryAnswer } from './chdb.ts'
 import { asEngineError, engineError } from './engine-error.ts'
 import { CONTROL_STATEMENTS, type StoreLimits } from './limits.ts'
@@ -105,7 +105,8 @@ export class Engine {
 
   /** Whether nothing runs any more, after at most `graceMs`. */
   async idle(graceMs: number): Promise<boolean> {
-    for (const end = performance.now() + graceMs; performance.now() < end && this.#ids.size > 0; ) await sleep(10)
+    for (const end = performance.now() + graceMs; performance.now() < end && this.#ids.size > 0; )
+      await systemClock.sleep(10)
     return this.#ids.size === 0
   }
 
@@ -154,7 +155,7 @@ export class Engine {
     while (!over.aborted) {
       // The place is this lane's own and a KILL takes milliseconds, so it does not wait for whom it is to end.
       await this.#lanes.control.run(over, () => this.#once(sql)).catch(() => undefined)
-      await sleep(KILL_EVERY_MS, undefined, { signal: over }).catch(() => undefined)
+      await systemClock.sleep(KILL_EVERY_MS, over)
     }
   }
 

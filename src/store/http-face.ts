@@ -6,6 +6,7 @@ import { bodyOf, readForm, readText } from './http-body.ts'
 import { encodingFor } from './http-formats.ts'
 import { type Delivery, sendAnswer, sendError, sendFile } from './http-result.ts'
 import type { StoreLimits } from './limits.ts'
+import { killByOurIds, processesByOurIds } from './query-ids.ts'
 import { type Setting, settingsOf, type User } from './settings.ts'
 import { fromFile, intoFile, type Spool } from './spool.ts'
 import { type InsertData, type StatementShape, shapeOf } from './statement.ts'
@@ -64,7 +65,13 @@ async function answer(options: HttpFaceOptions, request: IncomingMessage, respon
   const type = request.headers['content-type'] ?? ''
   const form = type.startsWith('multipart/form-data') ? await readForm(request, type) : []
   const parameters = [...url.searchParams, ...form]
-  await run({ options, request, response, parameters, user, id, left: left.signal })
+  await run({ options, request, response, parameters, user: asAsked(user, parameters), id, left: left.signal })
+}
+
+/** A writer may ask for less than it has: `readonly` in the URL. */
+function asAsked(user: User, parameters: readonly (readonly [string, string])[]): User {
+  const readonly = parameters.find(([name]) => name === 'readonly')?.[1] ?? '0'
+  return readonly === '0' ? user : 'reader'
 }
 
 /** Where the statement and where its data are decides the way. */
@@ -97,7 +104,7 @@ async function run(call: Call): Promise<void> {
   }
   const format = shape.format?.name ?? defaultFormat(call)
   const lane = call.user === 'reader' ? 'read' : 'admin'
-  const known = shape.verb === 'KILL' ? byOurIds(statement) : statement
+  const known = shape.verb === 'KILL' ? killByOurIds(statement) : statement
   sendAnswer(delivery(call, format), await execute(call, { sql: known, kind: 'result', lane, format }))
 }
 
@@ -120,7 +127,8 @@ async function select(call: Call, sql: string, shape: StatementShape): Promise<v
   const { spool } = call.options
   const path = spool.newPath()
   try {
-    const woven = intoFile(sql, shape, path, defaultFormat(call))
+    const known = processesByOurIds(sql.slice(0, shape.end))
+    const woven = intoFile(known, known === sql ? shape : shapeOf(known), path, defaultFormat(call))
     const lane = call.user === 'reader' ? 'read' : 'admin'
     const statement = execute(call, { sql: woven.sql, kind: 'result', lane })
     const waitForEnd = parameter(call, 'wait_end_of_query') === '1'
@@ -151,11 +159,6 @@ function execute(
   const database = parameter(call, 'database') ?? headerOf(call.request, 'x-clickhouse-database')
   const all: Setting[] = [...settings, ...bound]
   return options.engine.execute({ format: 'Null', ...statement, id, user, database, settings: all }, left)
-}
-
-/** The engine gives statements ids of its own; ours are in `log_comment` (see `engine.ts`). */
-function byOurIds(sql: string): string {
-  return sql.replace(/\bquery_id\b/gi, "Settings['log_comment']")
 }
 
 function delivery({ options, request, response, parameters }: Call, format: string): Delivery {

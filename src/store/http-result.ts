@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 import { constants } from 'node:zlib'
+import { systemClock } from '../lib/clock.ts'
 import type { Answer } from './engine.ts'
 import { asEngineError, type EngineError, httpStatusOf } from './engine-error.ts'
 import { contentTypeOf, type Encoding, encoderOf, isLineFormat } from './http-formats.ts'
-import { follow, pause, sizeOf } from './spool.ts'
+import { follow, POLL_MS, sizeOf } from './spool.ts'
 
 /** How an answer is to be written. */
 export interface Delivery {
@@ -30,7 +31,9 @@ export async function sendFile(
   const outcome: Promise<Answer | EngineError> = statement.catch(asEngineError)
   outcome.then(() => over.abort())
   const early = isLineFormat(format) && !delivery.waitForEnd
-  while (!over.signal.aborted && !(early && (await sizeOf(path)) >= HELD_BYTES)) await pause(over.signal)
+  await systemClock.sleep(POLL_MS, over.signal)
+  while (!over.signal.aborted && !(early && (await sizeOf(path)) >= HELD_BYTES))
+    await systemClock.sleep(POLL_MS, over.signal)
   if (over.signal.aborted) {
     const result = await outcome
     if (result instanceof Error) return sendError(delivery, result)

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { SidecastError } from '../errors.ts'
+import { systemClock } from '../lib/clock.ts'
 
 /**
  * Which process is which, from /proc (proc_pid_stat(5)). A pid alone proves nothing, since pids are used again; with
@@ -80,7 +80,7 @@ async function end(name: ProcessName): Promise<void> {
     } catch {
       return
     }
-    await sleep(20)
+    await systemClock.sleep(20)
   }
 }
 

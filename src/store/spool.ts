@@ -1,9 +1,9 @@
 import { createWriteStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rm, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { systemClock } from '../lib/clock.ts'
 import { received } from './http-body.ts'
 import { quoteText } from './settings.ts'
 import type { StatementShape } from './statement.ts'
@@ -35,7 +35,7 @@ export class Spool {
   }
 
   async remove(path: string): Promise<void> {
-    await rm(path, { force: true })
+    await unlink(path).catch(() => undefined)
   }
 
   /** Writes data to insert, through the streams that lead to it. */
@@ -78,29 +78,28 @@ export async function sizeOf(path: string): Promise<number> {
 }
 
 const CHUNK_BYTES = 256 * 1024
-const POLL_MS = 10
+export const POLL_MS = 10
 
 /** Reads a file while it is written, up to what it has when `written` fires. */
 export async function* follow(path: string, written: AbortSignal): AsyncGenerator<Buffer> {
   const file = await openWhenThere(path, written)
   if (file === undefined) return
+  let position = 0
   try {
     for (;;) {
       // Looked at before reading: what is there after the last write is read in full.
       const complete = written.aborted
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES)
-      if (bytesRead > 0) yield buffer.subarray(0, bytesRead)
-      else if (complete) return
-      else await pause(written)
+      const more = Math.min((await file.stat()).size - position, CHUNK_BYTES)
+      if (more > 0) {
+        const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(more), 0, more, position)
+        position += bytesRead
+        yield buffer.subarray(0, bytesRead)
+      } else if (complete) return
+      else await systemClock.sleep(POLL_MS, written)
     }
   } finally {
     await file.close()
   }
-}
-
-/** A little while, or until the signal. */
-export async function pause(signal: AbortSignal): Promise<void> {
-  await sleep(POLL_MS, undefined, { signal }).catch(() => undefined)
 }
 
 async function openWhenThere(path: string, written: AbortSignal): Promise<FileHandle | undefined> {
@@ -112,6 +111,6 @@ async function openWhenThere(path: string, written: AbortSignal): Promise<FileHa
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
       if (complete) return undefined
     }
-    await pause(written)
+    await systemClock.sleep(POLL_MS, written)
   }
 }

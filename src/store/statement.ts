@@ -35,7 +35,7 @@ export interface InsertData {
   readonly infileAt: number
 }
 
-interface Token {
+export interface Token {
   /** Words in upper case, a bracket or sign as it is, and a quote sign for anything quoted. */
   readonly text: string
   readonly isWord: boolean
@@ -159,6 +159,15 @@ function isOver(sql: string, from: number): boolean {
 }
 
 const skipBlanks = (sql: string, at: number): number => at + matchAt(BLANKS, sql, at).length
+
+/** All tokens of the text, which must not have data at its end. */
+export function* tokensOf(sql: string): Generator<Token> {
+  for (let at = skipBlanks(sql, 0); at < sql.length; ) {
+    const token = readToken(sql, at)
+    yield token
+    at = skipBlanks(sql, token.end)
+  }
+}
 
 /** ClickHouse skips blanks and one line break between `FORMAT Name` and the data. */
 const dataStart = (sql: string, at: number): number => at + matchAt(BLANKS_AND_ONE_LINE_BREAK, sql, at).length

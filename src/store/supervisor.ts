@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, realpath } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { SidecastError } from '../errors.ts'
+import { Backoff } from '../lib/backoff.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { type DirectoryLock, lockDirectory } from '../lib/directory-lock.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
 import { chdbInstalled, notInstalled } from './chdb.ts'
@@ -53,6 +55,7 @@ export interface StoreOptions {
   readonly log: Log
   readonly limits?: Partial<StoreLimits>
   readonly timings?: Partial<StoreTimings>
+  readonly clock?: Clock
 }
 
 /** All in ms. */
@@ -98,6 +101,7 @@ class SupervisedStore implements Store {
   readonly #options: StoreOptions
   readonly #limits: StoreLimits
   readonly #timings: StoreTimings
+  readonly #clock: Clock
   readonly #callbacks = new Set<() => void>()
   readonly #stopping = new AbortController()
   #directory = ''
@@ -108,10 +112,12 @@ class SupervisedStore implements Store {
   #restarts = 0
   #health: (Health & { readonly atMs: number }) | undefined
   #supervision: Promise<void> | undefined
+  #lock: DirectoryLock | undefined
 
   constructor(options: StoreOptions) {
     this.#options = options
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#clock = options.clock ?? systemClock
     this.#timings = { ...DEFAULT_TIMINGS, ...options.timings }
     const credentials = (username: User) => ({ username, password: randomBytes(24).toString('base64url') })
     this.credentials = { reader: credentials('reader'), writer: credentials('writer') }
@@ -146,31 +152,45 @@ class SupervisedStore implements Store {
     if (this.#state !== 'new') return
     this.#state = 'starting'
     if (!chdbInstalled()) throw notInstalled()
+    const { log } = this.#options
     await mkdir(this.#options.dir, { recursive: true, mode: 0o700 })
     this.#directory = await realpath(this.#options.dir)
-    this.#owner = (await processName(process.pid)) ?? this.#owner
-    const ended = await endLeftOvers(this.#directory)
-    if (ended.length > 0) this.#options.log.warn({ pids: ended }, 'Ended a store process that an earlier run had left.')
-    const first = this.#spawn()
-    await this.#untilReady(first).catch((error: Error) => {
-      this.#state = 'stopped'
+    this.#lock = lockOf(this.#directory)
+    try {
+      // Holding the lock means that whoever is left of an earlier run has no owner any more.
+      const ended = await endLeftOvers(this.#directory)
+      if (ended.length > 0) log.warn({ pids: ended }, 'Ended a store process that an earlier run had left.')
+      this.#owner = (await processName(process.pid)) ?? this.#owner
+      const first = this.#spawn()
+      await this.#untilReady(first)
+      this.#state = 'ready'
+      this.#supervision = this.#supervise(first)
+    } catch (error) {
+      this.#process?.kill()
+      await this.#process?.ended
+      this.#release()
       throw startError(error, this.#directory)
-    })
-    this.#state = 'ready'
-    this.#supervision = this.#supervise(first)
+    }
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
     this.#state = 'stopped'
     this.#stopping.abort()
     const child = this.#process
-    if (child === undefined) return
+    if (child === undefined) return this.#release()
     child.send({ type: 'stop', graceMs: STOP_GRACE_MS })
     if (deadline.aborted) child.kill()
     else deadline.addEventListener('abort', child.kill, { once: true })
     await child.ended
     deadline.removeEventListener('abort', child.kill)
     await this.#supervision
+    this.#release()
+  }
+
+  #release(): void {
+    this.#state = 'stopped'
+    this.#lock?.release()
+    this.#lock = undefined
   }
 
   #spawn(): StoreProcess {
@@ -205,17 +225,18 @@ class SupervisedStore implements Store {
   async #supervise(first: StoreProcess): Promise<void> {
     const { log } = this.#options
     const stopping = this.#stopping.signal
-    let failures = 0
+    const { backoffMinMs, backoffMaxMs } = this.#timings
+    const backoff = new Backoff({ firstMs: backoffMinMs, maxMs: backoffMaxMs, random: Math.random })
     for (let child = first; ; ) {
       const watching = this.#watch(child)
       const why = await child.ended
       const servedMs = await watching
       if (stopping.aborted) return
       this.#state = 'restarting'
-      failures = servedMs > this.#timings.backoffMaxMs ? 1 : failures + 1
-      const backoffMs = Math.min(this.#timings.backoffMinMs * 2 ** (failures - 1), this.#timings.backoffMaxMs)
+      if (servedMs > backoffMaxMs) backoff.reset()
+      const backoffMs = backoff.nextMs()
       log.error({ pid: child.pid, why, backoffMs }, 'The store process ended; it is started again.')
-      await sleep(backoffMs, undefined, { signal: stopping }).catch(() => undefined)
+      await this.#clock.sleep(backoffMs, stopping)
       if (stopping.aborted) return
       child = this.#spawn()
       const started = await this.#untilReady(child).then(
@@ -261,7 +282,7 @@ class SupervisedStore implements Store {
         silence.stoppedMs = 0
         child.send({ type: 'health', id: ++asked })
       }
-      await sleep(healthEveryMs, undefined, { signal: gone.signal }).catch(() => undefined)
+      await this.#clock.sleep(healthEveryMs, gone.signal)
       if (gone.signal.aborted) return performance.now() - beganMs
       // Our own pauses are not held against it.
       const passedMs = Math.min(performance.now() - lastMs, 2 * healthEveryMs)
@@ -282,13 +303,25 @@ class SupervisedStore implements Store {
   }
 }
 
+function lockOf(directory: string): DirectoryLock {
+  const attempt = lockDirectory(directory)
+  if (attempt.held) return attempt.lock
+  throw inUse(directory, attempt.cause, attempt.ownerPid)
+}
+
 /** What a failed first start means to who started the program. */
-function startError(error: Error, directory: string): SidecastError {
-  if (/Cannot lock file|already running|CANNOT_OPEN_FILE.*status/i.test(error.message)) {
-    return new SidecastError('SC4105', `${directory} is in use by another process`, {
-      help: 'stop that process, or give this one another directory with --data',
-      cause: error,
-    })
-  }
-  return new SidecastError('SC4102', `the store in ${directory} does not start: ${error.message}`, { cause: error })
+function startError(error: unknown, directory: string): SidecastError {
+  if (error instanceof SidecastError) return error
+  const reason = error instanceof Error ? error.message : String(error)
+  // The engine has a lock of its own, which also holds where ours does not reach: another machine, a container.
+  if (/Cannot lock file|CANNOT_OPEN_FILE/.test(reason)) return inUse(directory, error, null)
+  return new SidecastError('SC4102', `the store in ${directory} does not start: ${reason}`, { cause: error })
+}
+
+function inUse(directory: string, cause: unknown, ownerPid: number | null): SidecastError {
+  const who = ownerPid === null ? 'another process' : `process ${ownerPid}`
+  return new SidecastError('SC4105', `${directory} is in use by ${who}`, {
+    help: 'stop that process, or give this one another directory with --data',
+    cause,
+  })
 }
