@@ -14,6 +14,16 @@ export interface Segment {
   readonly openedMs: number
   readonly sealedMs: number
   readonly tables: readonly SegmentTable[]
+  /**
+   * Put together from what was left after a crash or damage: it has row tables alone, and fewer rows than were sent to
+   * a sink before, perhaps. Whoever stores it computes the rollups of the minutes it touches from the stored rows.
+   */
+  readonly recovered?: boolean
+  /**
+   * Keeps the files as they are until the returned function is called (safe twice). A sink calls it before it gives a
+   * file to a statement whose end it may not learn: files of deleted segments are overwritten in place.
+   */
+  readonly hold?: () => () => void
 }
 
 export interface SegmentTable {
