@@ -34,7 +34,15 @@ export interface TextPage {
 }
 
 /** The page and its files, by path; null when there is no such file. */
-export type WebHandler = (path: string) => TextPage | null
+export type WebHandler = (path: string) => Promise<WebPage | null>
+export interface WebPage extends TextPage {
+  /** The body, compressed, for clients that accept it. */
+  readonly gzip: Uint8Array
+  /** Strong validator, in quotes. */
+  readonly etag: string
+  /** Headers of the page's own, which go before those of every answer. */
+  readonly headers: Readonly<Record<string, string>>
+}
 
 /** Limits of the API. Every one is reached in a test. */
 export interface QueryLimits {

@@ -22,6 +22,7 @@ export interface WebFile {
   readonly gzip: Buffer
   /** Strong validator, in quotes. Files are small: clients ask again every time, and get 304. */
   readonly etag: string
+  readonly headers: Readonly<Record<string, string>>
 }
 
 export type Web = (path: string) => Promise<WebFile | null>
@@ -40,6 +41,7 @@ export const WEB_HEADERS: Readonly<Record<string, string>> = {
     "require-trusted-types-for 'script'",
   ].join('; '),
   'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
   'referrer-policy': 'no-referrer',
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
@@ -95,7 +97,7 @@ async function load(path: string, source: string): Promise<WebFile> {
   const body = source.endsWith('.ts') ? Buffer.from(toJavaScript(bytes.toString('utf8'))) : bytes
   const type = TYPES[path === '/' ? '.html' : extname(path)] ?? 'application/octet-stream'
   const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`
-  return { type, body, gzip: await promisify(gzip)(body), etag }
+  return { type, body, gzip: await promisify(gzip)(body), etag, headers: WEB_HEADERS }
 }
 
 /** Strips types, and names imported modules as the browser sees them. */

@@ -29,11 +29,14 @@ export function pageRoutes(app: FastifyInstance, pages: Pages): void {
   app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) =>
     reply.type('application/json; charset=utf-8').send(JSON.stringify(app.swagger())),
   )
-  app.get('/*', { schema: { hide: true } }, (request, reply) => {
+  app.get('/*', { schema: { hide: true } }, async (request, reply) => {
     const [path] = request.url.split('?') as [string]
-    const page = pages.web(path)
+    const page = await pages.web(path)
     if (page === null) throw new Problem('not_found', `there is nothing at ${path.slice(0, 200)}`)
-    return send(reply, page)
+    reply.headers(page.headers).header('etag', page.etag).header('vary', 'accept-encoding')
+    if (request.headers['if-none-match'] === page.etag) return reply.code(304).send()
+    if (!/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) return send(reply, page)
+    return send(reply.header('content-encoding', 'gzip'), { type: page.type, body: page.gzip })
   })
 }
 

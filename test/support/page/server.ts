@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createWeb, WEB_HEADERS } from '../../../src/web/serve.ts'
+import { createWeb } from '../../../src/web/serve.ts'
 import { type Answer, createFixtureApi, type FixtureOptions, type Made, UnknownColumn } from './api.ts'
 
 /** The page and the fixture API on one port, with the page's own headers. */
