@@ -6,6 +6,7 @@ import type { LedgerSource, StatusSource } from '../../src/query/ports.ts'
 import type { StatusReport } from '../../src/query/schemas.ts'
 import { createQueryServer, type QueryServer, type QueryServerOptions } from '../../src/query/server.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
+import { createWeb } from '../../src/web/serve.ts'
 import type { TestStore } from './store.ts'
 
 /** Tables of these tests keep everything: their rows are of a fixed time, and expiry goes by the real one. */
@@ -106,7 +107,7 @@ export function createTestServer(store: QueryStore, options: Partial<QueryServer
     status: WELL,
     metrics: () => ({ type: 'text/plain; version=0.0.4', body: 'sidecast_up 1\n' }),
     mesh: () => ({ type: 'text/plain; version=0.0.4', body: '' }),
-    web: (path) => (path === '/' ? { type: 'text/html; charset=utf-8', body: '<!doctype html>' } : null),
+    web: createWeb(),
     retention: { rowsMs: null, minutesMs: null, hoursMs: null },
     log: silentLog,
     clock: Date.now,

@@ -48,7 +48,7 @@ export async function startPageServer(options: FixtureOptions): Promise<PageServ
     if (file === null) json(404, { title: 'not found', status: 404 })
     else {
       response.writeHead(200, {
-        ...WEB_HEADERS,
+        ...file.headers,
         'content-type': file.type,
         etag: file.etag,
         'content-encoding': 'gzip',
