@@ -12,8 +12,8 @@ export interface KnownColumn {
   readonly name: string
   readonly kind: ColumnKind
   readonly nullable: boolean
-  /** Largest value of a number. */
-  readonly max: bigint
+  /** Largest value of a whole number; null for other numbers. */
+  readonly max: bigint | null
   /** Rollups are keyed by it, so that filters and groups by it work for as long as rollups are kept. */
   readonly inRollups: boolean
   readonly column: Column
@@ -31,7 +31,7 @@ function kindOf(column: Column): ColumnKind {
   if (column.type.startsWith('DateTime')) return 'time'
   if (column.type === 'Bool') return 'bool'
   if (column.unit === 'ns') return 'duration'
-  if (/U?Int\d+/.test(column.type)) return 'number'
+  if (/Int\d|Float\d/.test(column.type)) return 'number'
   return 'text'
 }
 
@@ -42,7 +42,7 @@ const COLUMNS: ReadonlyMap<string, KnownColumn> = new Map(
       name: column.name,
       kind: kindOf(column),
       nullable: column.type.startsWith('Nullable('),
-      max: 2n ** BigInt(/U?Int(\d+)/.exec(column.type)?.[1] ?? 64) - 1n,
+      max: column.type.includes('Float') ? null : 2n ** BigInt(/Int(\d+)/.exec(column.type)?.[1] ?? 64) - 1n,
       inRollups: KEYS.has(column.name),
       column,
     },

@@ -86,12 +86,12 @@ export async function answerWith<Answer>(
     reply.header('server-timing', timing.join(', '))
     return answer
   } catch (error) {
-    if (error instanceof Problem) throw error
+    if (error instanceof Problem && error.code !== 'internal') throw error
     if (context.stopping.aborted)
       throw new Problem('stopping', 'the process is stopping', { retryAfter: 5, cause: error })
     if (leaving.signal.aborted) throw new Problem('stopping', 'the client left', { cause: error })
     context.log.error({ error, path: request.url.split('?')[0] }, 'A query failed in a way that is not foreseen')
-    throw error
+    throw error instanceof Problem ? error : new Problem('internal', 'the log says more', { cause: error })
   } finally {
     reply.raw.removeListener('close', onClose)
     question.close()

@@ -38,8 +38,8 @@ export function rollupQuantity(
     sum: `${quantity}_sum`,
     min: `${quantity}_min`,
     max: `${quantity}_max`,
-    buckets: `\`${quantity}_map.bucket\``,
-    counts: `\`${quantity}_map.count\``,
+    buckets: `\`${quantity}Map.bucket\``,
+    counts: `\`${quantity}Map.count\``,
   }
 }
 

@@ -73,7 +73,7 @@ export async function takeCensus(
   const services = servicesSql(plan, filters, now, bindings, matching)
   const rows = await question.run<CensusRow>(
     bindings.statement(
-      `SELECT kinds, count() AS services, groupArray(${NAMES_MAX + 1})(service) AS names, sum(reports) AS reports, sum(matching) AS matching FROM (${services}) GROUP BY kinds`,
+      `SELECT kinds, count() AS services, groupArray(${NAMES_MAX + 1})(service) AS names, sum(all) AS reports, sum(some) AS matching FROM (${services}) GROUP BY kinds`,
     ),
     1000,
     'too_many_series',
@@ -104,13 +104,13 @@ function servicesSql(
     const where = allOf([partSql(part, bindings), ...byService.map((filter) => filterSql(filter, bindings, now))])
     return `SELECT destination_service AS service, reporter AS kind, ${countsSql(part, matching)} FROM ${part.table} WHERE ${where} GROUP BY service, kind`
   })
-  return `SELECT service, arraySort(groupUniqArray(toString(kind))) AS kinds, sum(reports) AS reports, sum(matching) AS matching FROM (${parts.join(' UNION ALL ')}) WHERE reports != 0 GROUP BY service`
+  return `SELECT service, arraySort(groupUniqArray(toString(kind))) AS kinds, sum(part_all) AS all, sum(part_some) AS some FROM (${parts.join(' UNION ALL ')}) WHERE part_all != 0 GROUP BY service`
 }
 
 function countsSql(part: Part, matching: string | null): string {
   const [all, some] =
     part.table === 'requests' ? ['count()', `countIf(${matching ?? '0'})`] : ['sum(n)', `sumIf(n, ${matching ?? '0'})`]
-  return `${all} AS reports, ${some} AS matching`
+  return `${all} AS part_all, ${some} AS part_some`
 }
 
 /** `census` must be of the same plan. */
