@@ -93,7 +93,8 @@ function check({ column, operator, value }: Filter, parameter: string): void {
   switch (column.kind) {
     case 'number':
       if (readNumber(column, value) === null) {
-        throw wrong(`${column.name} is a number and ${shown(value)} is not a whole number from 0 to ${column.max}`)
+        const range = column.max === null ? 'a number' : `a whole number from 0 to ${column.max}`
+        throw wrong(`${column.name} is a number and ${shown(value)} is not ${range}`)
       }
       return
     case 'duration':
@@ -145,7 +146,7 @@ export function filterSql(filter: Filter, bindings: Bindings, now: Nanos): strin
     case 'map':
       return `${textSql(filter, bindings)} ${operator} ${bindings.bind(value, 'String')}`
     case 'number':
-      return compare(readNumber(column, value)!.toString(), 'UInt64')
+      return compare(readNumber(column, value)!, column.max === null ? 'Float64' : 'UInt64')
     case 'duration':
       return compare(readNs(value)!.toString(), 'UInt64')
     case 'time':
@@ -227,10 +228,10 @@ function isOrder(operator: Operator): boolean {
   return operator.startsWith('<') || operator.startsWith('>')
 }
 
-function readNumber(column: KnownColumn, value: string): bigint | null {
-  if (!/^\d{1,20}$/.test(value)) return null
-  const number = BigInt(value)
-  return number > column.max ? null : number
+/** A number as it is bound; null when it is none, or out of range. */
+function readNumber(column: KnownColumn, value: string): string | null {
+  if (column.max === null) return /^\d{1,15}(?:\.\d{1,15})?$/.test(value) ? value : null
+  return /^\d{1,20}$/.test(value) && BigInt(value) <= column.max ? value : null
 }
 
 function readNs(value: string): bigint | null {

@@ -1,6 +1,6 @@
 import type { Retention } from './ports.ts'
 import type { Question } from './question.ts'
-import { MS, type Nanos } from './time.ts'
+import { MS, maxOf, type Nanos } from './time.ts'
 
 /** From when on the store has everything that ever came, by table; 0 where nothing has expired. */
 export interface Horizon {
@@ -25,9 +25,13 @@ interface OldestRow {
 /**
  * Rows expire by age, parts of a day at a time, and by disk budget, whole days. What a coarser table has of an earlier
  * time, and the finer one has not, has expired there; where neither has anything, nothing has. Answered from the
- * metadata of the parts.
+ * metadata of the parts. `rowsDroppedBefore` (Unix ms) is what the store itself remembers of its budget.
  */
-export function createHorizonReader(retention: Retention, nowMs: () => number): HorizonReader {
+export function createHorizonReader(
+  retention: Retention,
+  nowMs: () => number,
+  rowsDroppedBefore: (signal: AbortSignal) => Promise<number> = async () => 0,
+): HorizonReader {
   let known: { readonly at: number; readonly horizon: Horizon } | undefined
   return {
     async read(question) {
@@ -38,9 +42,10 @@ export function createHorizonReader(retention: Retention, nowMs: () => number): 
         const row = found.find((candidate) => candidate.kind === kind)
         return row === undefined || Number(row.rows) === 0 ? null : BigInt(row.oldest)
       }
+      const dropped = BigInt(Math.max(0, Math.ceil(await rowsDroppedBefore(question.signal)))) * MS
       const [rows, minutes, hours] = [oldest('rows'), oldest('minutes'), oldest('hours')]
       const horizon = {
-        rows: expiredBefore(rows, earliest(minutes, hours), now, retention.rowsMs),
+        rows: maxOf(dropped, expiredBefore(rows, earliest(minutes, hours), now, retention.rowsMs)),
         minutes: expiredBefore(minutes, hours, now, retention.minutesMs),
       }
       known = { at: now, horizon }

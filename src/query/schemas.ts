@@ -240,6 +240,7 @@ function valueSchema(column: Column): TSchema {
   }
   if (column.type === 'Bool') return Type.Boolean({ description })
   if (column.type.startsWith('Nullable(')) return nullable(Type.Integer({ minimum: 0, description }))
+  if (column.type.startsWith('Float')) return Type.Number({ description })
   if (/U?Int\d/.test(column.type)) return Type.Integer({ minimum: 0, description })
   return Type.String({ description })
 }

@@ -41,6 +41,8 @@ export interface QueryServerOptions {
   readonly mesh: TextHandler
   readonly web: WebHandler
   readonly retention: Retention
+  /** Unix ms before which the store dropped rows for want of room; 0 when it never did. */
+  readonly rowsDroppedBefore?: (signal: AbortSignal) => Promise<number>
   readonly limits?: Partial<QueryLimits>
   /** Further host names under which browsers may write to this server. */
   readonly hostNames?: readonly string[]
@@ -71,7 +73,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
   const context: QueryContext = {
     store,
     questions: createQuestions(store, limits, tick),
-    horizon: createHorizonReader(options.retention, clock),
+    horizon: createHorizonReader(options.retention, clock, options.rowsDroppedBefore),
     ledger: options.ledger,
     status: options.status,
     limits,

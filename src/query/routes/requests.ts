@@ -84,8 +84,8 @@ interface StoredRow {
 }
 
 /**
- * Two statements: one finds the key of the last row of the page, reading that column alone; the other reads the rows
- * from there on, and needs to sort no more than them.
+ * Two statements: one finds the key of the first row after the page, reading that column alone; the other reads the rows
+ * down to it, and needs to sort no more than them.
  */
 async function readPage(
   context: QueryContext,
@@ -173,7 +173,7 @@ const END_NANOS = 'toUnixTimestamp64Nano(end_time)'
 const TIE =
   'cityHash64(segment, node_id, stream_uuid, stream_text, request_uuid, request_text, trace_uuid, span_number, received, path, downstream_remote_address, downstream_remote_port, upstream_remote_address, upstream_remote_port)'
 
-/** The key of the last row of a full page; null when what is left is less than a page. */
+/** The key of the first row after a full page; null when what is left is no more than a page. */
 async function edgeOfPage(
   question: Question,
   order: 'time' | 'duration',
@@ -185,7 +185,7 @@ async function edgeOfPage(
   const where = [selection(bindings)]
   if (cursor !== null) where.push(`${orderColumn(order)} < ${boundKey(order, cursor.key, bindings)}`)
   const key = order === 'time' ? END_NANOS : 'duration_ns'
-  const sql = `SELECT toString(${key}) AS edge FROM requests WHERE ${allOf(where)} ORDER BY ${orderColumn(order)} DESC LIMIT 1 OFFSET ${limit - 1}`
+  const sql = `SELECT toString(${key}) AS edge FROM requests WHERE ${allOf(where)} ORDER BY ${orderColumn(order)} DESC LIMIT 1 OFFSET ${limit}`
   const [row] = await question.run<{ edge: string }>(bindings.statement(sql), 1, 'too_many_points')
   return row === undefined ? null : BigInt(row.edge)
 }
