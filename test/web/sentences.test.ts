@@ -26,6 +26,8 @@ test('the headline answers the question, with bound and n', () => {
   expect(plain(text)).toBe(
     'checkout: p99 412 ms (409.1…414.2 ms), n 2.94 M. 0.200 % failed. 71.0 % of the time is upstream_wait.',
   )
+  const slowest = headline({ subject: 'x', p99: exact(1), n: 500, phases, set: 'slowest', errorRatio: null })
+  expect(plain(slowest)).toBe('x: p99 1.00 ms, n 500. 71.0 % of the time of the slowest 1 % is upstream_wait.')
   expect(headline({ subject: 'x', p99: null, n: 0, phases: null, errorRatio: null })).toBe(
     'x: no requests in this window',
   )

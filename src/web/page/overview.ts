@@ -161,6 +161,7 @@ export function createOverview({ onState, onWindow }: OverviewOptions): Overview
           p99: whole?.quantiles['0.99'] ?? null,
           n: whole?.n ?? 0,
           phases: means,
+          set: nowState.set,
           errorRatio: errorRatioOf(figures.services),
         }),
       )

@@ -9,17 +9,20 @@ export function headline(options: {
   readonly subject: string
   readonly p99: { readonly value: number; readonly low: number; readonly high: number } | null
   readonly n: number
+  /** Means of `set`. */
   readonly phases: PhaseTimes | null
+  readonly set?: 'all' | 'slowest'
   readonly errorRatio: number | null
 }): string {
   const { subject, p99, n, phases, errorRatio } = options
   if (n === 0 || p99 === null) return `${subject}: no requests in this window`
   const bounds = boundsText(p99)
   const largest = phases === null ? null : largestPhase(phases)
+  const time = options.set === 'slowest' ? 'the time of the slowest 1 %' : 'the time'
   return [
     `${subject}: p99 ${duration(p99)}${bounds === '' ? '' : ` (${bounds})`}, n ${count(n)}.`,
     errorRatio === null ? '' : `${percent(errorRatio, n)} failed.`,
-    largest === null ? '' : `${percent(largest.share, 1_000)} of the time is ${largest.phase}.`,
+    largest === null ? '' : `${percent(largest.share, 1_000)} of ${time} is ${largest.phase}.`,
   ]
     .filter((part) => part !== '')
     .join(' ')
