@@ -476,7 +476,10 @@ function setTrace(
   if (state.traced === 1) {
     return trace[at] === ids[0] && trace[at + 1] === ids[1] && trace[at + 2] === ids[2] && trace[at + 3] === ids[3]
   }
-  trace.set(ids.subarray(0, 4), at)
+  trace[at] = ids[0]!
+  trace[at + 1] = ids[1]!
+  trace[at + 2] = ids[2]!
+  trace[at + 3] = ids[3]!
   columns.touched[TOUCHED_TRACE] = 1
   state.traced = 1
   return true
