@@ -66,7 +66,7 @@ export function createIdentityResolver(options: IdentityResolverOptions = {}): I
       return identity
     },
     needs(origin, cluster) {
-      return rules.needs | needsOf(clusterName(origin, cluster))
+      return rules.needs | needsOf(origin, clusterName(origin, cluster))
     },
   }
 }
@@ -187,7 +187,9 @@ function fallbackOf(
   if (cluster.form === 'passthrough' && reporter === 'gateway' && isHostName(input.sni)) {
     return { service: input.sni, host: input.sni } // An egress gateway that routes by SNI.
   }
-  if (cluster.direction === 'inbound' || cluster.direction === 'waypoint') return { service: NO_SERVICE, host: '' }
+  if (reporter !== 'unknown' && (cluster.direction === 'inbound' || cluster.direction === 'waypoint')) {
+    return { service: NO_SERVICE, host: '' }
+  }
   if (cluster.form === 'passthrough' || cluster.form === 'blackhole') return byAuthority(input)
   if (input.cluster !== '') return { service: input.cluster, host: '' }
   if (reporter === 'destination') return { service: NO_SERVICE, host: '' }
@@ -208,9 +210,9 @@ function isHostName(sni: string): boolean {
 }
 
 /** Bit 0: authority and route; bit 1: SNI. */
-function needsOf(cluster: ClusterName): number {
+function needsOf(origin: Origin, cluster: ClusterName): number {
   if (cluster.service !== '') return 0
-  const sni = isInbound(cluster) ? 2 : 0
+  const egress = cluster.form === 'passthrough' && origin.nodeType === 'router'
   const outside = (cluster.form === 'passthrough' || cluster.form === 'blackhole') && cluster.direction !== 'inbound'
-  return sni | (cluster.form === 'none' || outside ? 1 : 0)
+  return (isInbound(cluster) || egress ? 2 : 0) | (cluster.form === 'none' || outside ? 1 : 0)
 }

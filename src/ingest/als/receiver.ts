@@ -42,6 +42,8 @@ export interface AlsCounters {
   readonly rejected: Map<string, number>
   /** Strings cut, map entries and nested values left out. */
   cut: number
+  /** Entries without a usable start time. */
+  untimed: number
   /** Wall clock, ms, of the last message; 0 before the first. */
   lastMs: number
 }
@@ -73,6 +75,7 @@ export function createAlsReceiver(options: AlsReceiverOptions): AlsReceiver {
     connections: 0,
     rejected: new Map(),
     cut: 0,
+    untimed: 0,
     lastMs: 0,
   }
   const shared: Shared = {
@@ -111,7 +114,10 @@ class ReceivedStream implements StreamHandler, AlsStreamState {
   #entries = 0
   #rejected = 0
   #lastMs: number
-  /** Where to go on in a message that was left half-way, because there was no room; −1 otherwise. */
+  /**
+   * Where to go on in a message that was left half-way because there was no room, after its start: it may lie elsewhere
+   * when it is given again. −1 otherwise.
+   */
   #resume = -1
 
   constructor(shared: Shared, call: CallInfo) {
@@ -124,13 +130,13 @@ class ReceivedStream implements StreamHandler, AlsStreamState {
   onMessage(bytes: Uint8Array, start: number, end: number): 'again' | null {
     const { decoder, flush, counters, onDecoded } = this.#shared
     const now = this.#shared.clock()
-    let from = this.#resume
+    let from = this.#resume < 0 ? undefined : start + this.#resume
     this.#resume = -1
     let decoded = 0
     let rejected = 0
     let verdict: 'again' | null = null
     for (;;) {
-      const result = decoder.decode(bytes, start, end, this, now, from < 0 ? undefined : from)
+      const result = decoder.decode(bytes, start, end, this, now, from)
       const rows = result.requests + result.attempts + result.progress + result.connections
       decoded += rows
       counters.requests += result.requests
@@ -138,6 +144,7 @@ class ReceivedStream implements StreamHandler, AlsStreamState {
       counters.progress += result.progress
       counters.connections += result.connections
       counters.cut += result.cut
+      counters.untimed += result.untimed
       if (result.rejected > 0) {
         rejected += result.rejected
         this.#reject(result.reason ?? 'malformed', result.rejected, now, bytes, start, end, result.offset)
@@ -145,7 +152,7 @@ class ReceivedStream implements StreamHandler, AlsStreamState {
       if (result.full === null) break
       from = result.resume
       if (flush(result.full)) continue
-      this.#resume = from
+      this.#resume = from - start
       verdict = 'again'
       break
     }

@@ -121,6 +121,7 @@ export function redactedSample(bytes: Uint8Array, start: number, end: number, of
   return parts.join(' ')
 }
 
+/** Printable ASCII, or part of a UTF-8 character; 0xf8 and above are in neither. */
 function isText(byte: number): boolean {
-  return byte >= 0x20 && byte !== 0x7f
+  return byte >= 0x20 && byte < 0xf8 && byte !== 0x7f
 }
