@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { createGenerations } from '../../lib/generations.ts'
 import type { Identity, IdentityInput, IdentityResolver, Origin, Party } from '../../model/batch.ts'
 import { type ClusterName, parseClusterName, parseIstioSni } from './cluster-name.ts'
@@ -190,7 +191,11 @@ function fallbackOf(
   if (reporter !== 'unknown' && (cluster.direction === 'inbound' || cluster.direction === 'waypoint')) {
     return { service: NO_SERVICE, host: '' }
   }
-  if (cluster.form === 'passthrough' || cluster.form === 'blackhole') return byAuthority(input)
+  if (cluster.form === 'passthrough' || cluster.form === 'blackhole') {
+    const asked = byAuthority(input)
+    // An address is no name of a service, and there are as many as a scanner tries.
+    return isIP(asked.host.replace(/^\[|\]$/g, '')) === 0 ? asked : { service: NO_SERVICE, host: '' }
+  }
   if (input.cluster !== '') return { service: input.cluster, host: '' }
   if (reporter === 'destination') return { service: NO_SERVICE, host: '' }
   if (input.route !== '' && !ISTIO_ROUTES.has(input.route)) return { service: input.route, host: '' }

@@ -155,7 +155,9 @@ describe('an outbound row of a sidecar', () => {
       destination: { service: 'api.elsewhere.example', namespace: '' },
       destinationHost: 'api.elsewhere.example',
     })
-    expect(resolve({ ...passed, authority: '' }).destination.service).toBe('(none)')
+    for (const authority of ['', '10.2.3.4:9000', '[fd00::1]:443']) {
+      expect(resolve({ ...passed, authority }).destination.service).toBe('(none)')
+    }
     expect(resolve({ ...passed, cluster: 'BlackHoleCluster' })).toMatchObject({ reporter: 'source' })
     expect(resolve({ ...passed, upstreamPeer: WEB_PEER }).destination.service).toBe('web')
   })
