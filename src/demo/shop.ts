@@ -83,13 +83,13 @@ export function visitOf(random: Random): Visit {
   const id = Math.floor(random() * 10_000)
   const plain = { bytes: 0, sendMs: 0, patienceMs: Number.POSITIVE_INFINITY }
   if (chance < 0.4) {
-    const impatient = random() < 0.04
+    const impatient = random() < 0.05
     return {
       ...plain,
       service: 'search',
       method: 'GET',
       path: `/search?q=shoes-${id}`,
-      patienceMs: impatient ? 60 : Number.POSITIVE_INFINITY,
+      patienceMs: impatient ? 20 : Number.POSITIVE_INFINITY,
     }
   }
   if (chance < 0.65) return { ...plain, service: 'cart', method: 'GET', path: `/cart/${id}` }

@@ -17,7 +17,7 @@ test('imitated traffic has every fault that the shop promises', () => {
   const flags = new Map<string, number>()
   for (const { flag } of all) flags.set(flag ?? '-', (flags.get(flag ?? '-') ?? 0) + 1)
   expect([...flags.keys()].sort()).toEqual(['-', 'DC', 'UC', 'UH', 'URX', 'UT'])
-  expect(flags.get('-')! / all.length).toBeGreaterThan(0.9)
+  expect(flags.get('-')! / all.length).toBeGreaterThan(0.85)
   expect(all.some((entry) => entry.attempts > 1 && entry.flag === null)).toBe(true)
 })
 
