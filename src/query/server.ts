@@ -2,10 +2,12 @@ import type { AddressInfo } from 'node:net'
 import swagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { SidecastError } from '../errors.ts'
+import type { Clock } from '../lib/clock.ts'
 import { parseAddress } from '../lib/units.ts'
 import type { QueryStore } from '../model/query.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
+import { VERSION } from '../version.ts'
 import type { QueryContext } from './context.ts'
 import { handleErrors, refuseConnection, sendProblem } from './errors.ts'
 import { createWriteGuard, setSecurityHeaders } from './guard.ts'
@@ -32,7 +34,6 @@ import { trafficRoutes } from './routes/traffic.ts'
 export interface QueryServerOptions {
   /** `host:port`; port 0 means any free port. */
   readonly listen: string
-  readonly version: string
   readonly store: QueryStore
   readonly ledger: LedgerSource
   readonly status: StatusSource
@@ -47,8 +48,7 @@ export interface QueryServerOptions {
   /** Further host names under which browsers may write to this server. */
   readonly hostNames?: readonly string[]
   readonly log: Log
-  /** Unix ms. */
-  readonly clock: () => number
+  readonly clock: Clock
 }
 
 export interface QueryServer extends Stage {
@@ -73,12 +73,12 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
   const context: QueryContext = {
     store,
     questions: createQuestions(store, limits, tick),
-    horizon: createHorizonReader(options.retention, clock, options.rowsDroppedBefore),
+    horizon: createHorizonReader(options.retention, () => clock.now(), options.rowsDroppedBefore),
     ledger: options.ledger,
     status: options.status,
     limits,
     log,
-    now: clock,
+    now: () => clock.now(),
     tick,
     stopping: stopping.signal,
   }
@@ -106,7 +106,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
       openapi: '3.1.0',
       info: {
         title: 'Sidecast',
-        version: options.version,
+        version: VERSION,
         description: 'Latency, errors and single requests of an Envoy mesh, each figure with its doubt.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },

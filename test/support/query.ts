@@ -1,6 +1,7 @@
 import { type ClickHouse, createClickHouse } from '../../src/adapters/clickhouse/client.ts'
 import { migrate } from '../../src/adapters/clickhouse/migrations.ts'
 import { correctHourSql, correctMinutesSql } from '../../src/adapters/clickhouse/rollup-sql.ts'
+import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import type { QueryStore } from '../../src/model/query.ts'
 import type { LedgerSource, StatusSource } from '../../src/query/ports.ts'
 import type { StatusReport } from '../../src/query/schemas.ts'
@@ -101,7 +102,6 @@ export const WELL: StatusSource = {
 export function createTestServer(store: QueryStore, options: Partial<QueryServerOptions> = {}): QueryServer {
   return createQueryServer({
     listen: '127.0.0.1:0',
-    version: '0.0.0',
     store,
     ledger: QUIET_LEDGER,
     status: WELL,
@@ -110,7 +110,13 @@ export function createTestServer(store: QueryStore, options: Partial<QueryServer
     web: createWeb(),
     retention: { rowsMs: null, minutesMs: null, hoursMs: null },
     log: silentLog,
-    clock: Date.now,
+    clock: systemClock,
     ...options,
   })
+}
+
+/** A clock that stands still. */
+export function clockAt(time: string): Clock {
+  const ms = Date.parse(time)
+  return { ...systemClock, now: () => ms }
 }
