@@ -98,6 +98,11 @@ export class JournalReader implements SegmentReader {
     this.#file = new CursorFile(options.path, options.files)
   }
 
+  /** Whether the sink acknowledged this position, whatever became of the segment. */
+  covers(position: Position): boolean {
+    return this.#cursor.covers(position)
+  }
+
   /** A segment was sealed, or found at start-up. */
   offer(entry: Entry, nodes: ReadonlyMap<string, number>): void {
     if (this.#cursor.covers(entry.position)) return

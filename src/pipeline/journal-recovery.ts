@@ -229,6 +229,8 @@ export interface RescueOptions {
 }
 
 export interface Rescue {
+  /** Of the segment, as far as its index tells. */
+  readonly id: string | null
   /** Null when no row could be saved. */
   readonly segment: FoundSegment | null
   readonly damage: readonly Damage[]
@@ -245,7 +247,12 @@ export async function rescueSegment(options: RescueOptions): Promise<Rescue> {
   const { dir, sealed } = options
   const check = await checkSegment(dir)
   const damaged = check.damage.length > 0 || (sealed && check.tailBytes > 0) || orphaned(dir, check)
-  const rescue = { damage: check.damage, cutBytes: damaged ? 0 : check.tailBytes, lostNodes: check.lostNodes }
+  const rescue = {
+    id: check.index.segment,
+    damage: check.damage,
+    cutBytes: damaged ? 0 : check.tailBytes,
+    lostNodes: check.lostNodes,
+  }
   if (damaged) return { ...rescue, ...(await salvage(options, check)) }
   if (check.index.segment === null || check.index.blocks.length === 0) {
     await options.files.discard(dir)

@@ -35,6 +35,8 @@ export interface SegmentsOptions {
 }
 
 export type SealedListener = (segment: Segment) => void
+/** Rows by node that damage took from a segment; null when not even the segment's id is known. */
+export type LostListener = (segment: string | null, nodes: ReadonlyMap<string, number>) => void
 export type AckedListener = (sink: string, segment: Segment, outcome: AckOutcome) => void
 
 /**
@@ -59,6 +61,7 @@ export class SealedSegments implements ReaderHost {
   #asideBytes = 0
   readonly #sealedListeners: SealedListener[] = []
   readonly #ackedListeners: AckedListener[] = []
+  readonly #lostListeners: LostListener[] = []
   readonly counts = { deleted: 0, releasedEarly: 0, damagedFiles: 0, quarantined: 0, lostRows: 0, deadLettered: 0 }
 
   constructor(options: SegmentsOptions) {
@@ -83,6 +86,11 @@ export class SealedSegments implements ReaderHost {
     this.#ackedListeners.push(listener)
   }
 
+  /** Called before the segment shrinks, so that listeners can still ask who had it. */
+  onLost(listener: LostListener): void {
+    this.#lostListeners.push(listener)
+  }
+
   /** Segments on disk, oldest first, with their manifests; for a ledger that counts what it has not seen. */
   *all(): Iterable<Segment> {
     for (const entry of this.#ordered()) {
@@ -104,9 +112,12 @@ export class SealedSegments implements ReaderHost {
     return reader
   }
 
-  /** Whether the sink has acknowledged a segment; true for one that is gone. */
+  /** Whether the sink has acknowledged a segment, on disk still or not. */
   isAcked(sink: string, id: string): boolean {
-    return !(this.#entries.get(id)?.waiting.has(sink) ?? false)
+    const entry = this.#entries.get(id)
+    if (entry !== undefined) return !entry.waiting.has(sink)
+    const position = parseSegmentId(id)
+    return position !== null && (this.#readers.get(sink)?.covers(position) ?? false)
   }
 
   get readers(): Iterable<JournalReader> {
@@ -207,7 +218,8 @@ export class SealedSegments implements ReaderHost {
 
   /** Reports what a rescue found. */
   report(rescue: Rescue): void {
-    const { damage, quarantine, lostNodes } = rescue
+    const { damage, quarantine, lostNodes, id } = rescue
+    if (lostNodes.size > 0) for (const listener of this.#lostListeners) listener(id, lostNodes)
     if (damage.length === 0 && quarantine === null) return
     let rows = 0
     for (const lost of lostNodes.values()) rows += lost

@@ -129,8 +129,8 @@ export interface RecoveryReport {
   /** Bytes of appends that were cut off, and stale bytes of recycled files. */
   readonly cutBytes: number
   readonly damage: readonly Damage[]
-  /** Rows known to be lost, by node. */
-  readonly lostNodes: ReadonlyMap<string, number>
+  /** Rows known to be lost, by segment and node. */
+  readonly lost: readonly { readonly segment: string | null; readonly nodes: ReadonlyMap<string, number> }[]
   /** Folders that wait for room on the disk. */
   readonly stuck: number
 }
@@ -164,7 +164,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
   const found: { segment: FoundSegment; checked: boolean }[] = []
   const stuck: Stuck[] = []
   const damage: Damage[] = []
-  const lostNodes = new Map<string, number>()
+  const lost: { segment: string | null; nodes: ReadonlyMap<string, number> }[] = []
   let cutBytes = 0
 
   const rescue = async (dir: string, sealed: boolean): Promise<void> => {
@@ -173,7 +173,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
       options.onRescue(result)
       cutBytes += result.cutBytes
       damage.push(...result.damage)
-      for (const [node, rows] of result.lostNodes) lostNodes.set(node, (lostNodes.get(node) ?? 0) + rows)
+      if (result.lostNodes.size > 0) lost.push({ segment: result.id, nodes: result.lostNodes })
       if (result.segment !== null) found.push({ segment: result.segment, checked: true })
     } catch (error) {
       const position = parseSegmentId(segmentOf(dir) ?? '')
@@ -197,7 +197,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
 
   found.sort((a, b) => (a.segment.id < b.segment.id ? -1 : 1))
   const rows = found.reduce((sum, { segment }) => sum + rowsOf(segment), 0)
-  const report = { segments: found.length, rows, cutBytes, damage, lostNodes, stuck: stuck.length }
+  const report = { segments: found.length, rows, cutBytes, damage, lost, stuck: stuck.length }
   if (found.length > 0 || damage.length > 0 || stuck.length > 0) {
     log.info(
       { segments: found.length, rows, cutBytes, damage: damage.length, stuck: stuck.length },

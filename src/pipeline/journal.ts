@@ -15,7 +15,7 @@ import {
 } from './journal-format.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
 import { type FoundSegment, rescueSegment } from './journal-recovery.ts'
-import { type AckedListener, type SealedListener, SealedSegments } from './journal-segments.ts'
+import { type AckedListener, type LostListener, type SealedListener, SealedSegments } from './journal-segments.ts'
 import { Spares } from './journal-spares.ts'
 import { openDirectory, type RecoveryReport, recover } from './journal-start.ts'
 import { OpenSegment } from './journal-writer.ts'
@@ -96,6 +96,10 @@ export interface Journal extends Stage {
   onSealed(listener: SealedListener): void
   /** Called once for each segment and sink, also across restarts as far as the cursor was saved. */
   onAcked(listener: AckedListener): void
+  /** Called when damage that was found while running has taken rows; start-up's is in `recovery`. */
+  onLost(listener: LostListener): void
+  /** Names of the readers. */
+  readonly sinks: readonly string[]
   /** Segments on disk with their manifests, oldest first. */
   segments(): Iterable<Segment>
   isAcked(sink: string, id: string): boolean
@@ -226,7 +230,7 @@ class SegmentJournal implements Journal {
   readonly #stopping = new AbortController()
   #ticking: Promise<void> = Promise.resolve()
   #stopped: Promise<void> | null = null
-  #recovery: RecoveryReport = { segments: 0, rows: 0, cutBytes: 0, damage: [], lostNodes: new Map(), stuck: 0 }
+  #recovery: RecoveryReport = { segments: 0, rows: 0, cutBytes: 0, damage: [], lost: [], stuck: 0 }
   readonly #counts = {
     rows: 0,
     blocks: 0,
@@ -423,6 +427,14 @@ class SegmentJournal implements Journal {
 
   onAcked(listener: AckedListener): void {
     this.#segments.onAcked(listener)
+  }
+
+  onLost(listener: LostListener): void {
+    this.#segments.onLost(listener)
+  }
+
+  get sinks(): readonly string[] {
+    return [...this.#segments.readers].map(({ sink }) => sink)
   }
 
   segments(): Iterable<Segment> {
