@@ -13,9 +13,10 @@ beforeAll(async () => {
 afterAll(() => browser.close())
 
 async function open(
-  options: { visits?: number; hash?: string; context?: BrowserContextOptions } = {},
+  options: { visits?: number; copies?: number; hash?: string; context?: BrowserContextOptions } = {},
 ): Promise<{ page: Page; server: PageServer; watched: Watched }> {
-  const server = await startPageServer({ nowMs: NOW, visits: options.visits ?? 3_000 })
+  const { visits = 3_000, copies = 1 } = options
+  const server = await startPageServer({ nowMs: NOW, visits, copies })
   const page = await browser.newPage({ viewport: { width: 1400, height: 1000 }, ...options.context })
   onTestFinished(async () => {
     await page.close()
@@ -241,6 +242,20 @@ test('a hidden tab asks nothing', async () => {
   const calls = server.calls.length
   await new Promise((resolve) => setTimeout(resolve, 4_000))
   expect(server.calls.length).toBe(calls)
+})
+
+test('of 500 services the worst are shown, by any figure, the rest are counted, and the page stays small', async () => {
+  const { page, server } = await open({ copies: 100 })
+  await services(page).first().waitFor()
+  expect(await services(page).count()).toBe(80)
+  const total = new Set(server.rows().map((row) => row.service)).size
+  expect(await textOf(page.locator('section:has(#h-services)'))).toContain(`${total - 80} more services`)
+  expect(await page.evaluate<number>(`document.querySelectorAll('*').length`)).toBeLessThan(3_000)
+
+  await page.getByRole('button', { name: /^p99/ }).click()
+  const slowest = Math.max(...server.rows().map((row) => row.ms))
+  const name = server.rows().find((row) => row.ms === slowest)!.service
+  await expect.poll(() => textOf(services(page).first())).toContain(name)
 })
 
 test('a picture takes six calls and few elements', async () => {

@@ -28,11 +28,13 @@ const STATUS_MS = 10_000
 const START_STATUS_MS = 1_000
 const DIM_AFTER_MS = 300
 const POINTS_MAX = 100
-const SERVICES_MAX = 200
+/** With what else is on the page this keeps it below 3 000 elements. The server sorts, so the worst are among them. */
+const SERVICES_MAX = 80
 const REQUESTS_SHOWN = 25
 
 let state = parseState(location.hash)
-let zone: Zone = localStorage.getItem('zone') === 'local' ? 'local' : 'utc'
+let arrivedAt = location.hash
+let zone: Zone = remembered('zone') === 'local' ? 'local' : 'utc'
 let status: StatusAnswer | null = null
 let figures: Figures | null = null
 let figuresMs = 0
@@ -61,12 +63,16 @@ function go(next: PageState): void {
   arrive()
 }
 
+/** Called once by `go`, and by Back, Forward and edits of the address, which can be told twice. */
 function arrive(): void {
+  if (location.hash === arrivedAt) return
+  arrivedAt = location.hash
   const before = state
   state = parseState(location.hash)
   render()
   const sortOnly = printState({ ...before, sort: state.sort, descending: state.descending }) === printState(state)
-  if (!sortOnly || figures === null) void load()
+  const partial = figures !== null && figures.services.services.length < figures.services.rows_total
+  if (!sortOnly || partial || figures === null) void load()
 }
 
 async function load(): Promise<void> {
@@ -105,7 +111,7 @@ async function fetchFigures(at: PageState, signal: AbortSignal): Promise<Figures
   const set: Parameters = at.set === 'slowest' ? { slowest: String(SLOWEST) } : {}
   const q = QUANTILES.join()
   const [services, latency, whole, phases, phasesByService, requests] = await Promise.all([
-    call<ServicesAnswer>('services', { ...common, limit: String(SERVICES_MAX) }, signal),
+    call<ServicesAnswer>('services', { ...common, sort: sortFor(at), limit: String(SERVICES_MAX) }, signal),
     call<LatencyAnswer>('latency', { ...common, q, step: step.text }, signal),
     call<LatencyAnswer>('latency', { ...common, q }, signal),
     call<PhasesAnswer>('phases', { ...common, ...set, q: '0.5,0.99' }, signal),
@@ -119,6 +125,12 @@ async function fetchFigures(at: PageState, signal: AbortSignal): Promise<Figures
   return { services, latency, whole, phases, phasesByService, requests, stepMs: step.ms }
 }
 
+/** The server's name of the order: it decides which services come, the table then sorts those. */
+function sortFor({ sort }: PageState): string {
+  if (sort === 'destination_service') return 'name'
+  return ['n', 'rate', 'error_ratio', 'aborted_ratio', 'p50', 'p90', 'p99'].includes(sort) ? sort : 'n'
+}
+
 async function loadStatus(): Promise<void> {
   clearTimeout(statusTimer)
   try {
@@ -127,6 +139,7 @@ async function loadStatus(): Promise<void> {
     // The figures' own calls say what is wrong; the bar then says how old it is.
   }
   const first = status !== null && !hasRows(status)
+  clearTimeout(statusTimer)
   if (!document.hidden) statusTimer = setTimeout(loadStatus, first ? START_STATUS_MS : STATUS_MS)
   render()
 }
@@ -220,9 +233,26 @@ function windowOf(at: PageState, nowMs: number): [number, number] {
   return [Math.min(fromMs, toMs - 1_000), toMs]
 }
 
+/** What only this browser remembers. Without storage, as some settings have it, nothing is. */
+function remembered(name: string): string | null {
+  try {
+    return localStorage.getItem(name)
+  } catch {
+    return null
+  }
+}
+
+function remember(name: string, value: string): void {
+  try {
+    localStorage.setItem(name, value)
+  } catch {
+    // The choice holds until the page is left.
+  }
+}
+
 function toggleZone(): void {
   zone = zone === 'utc' ? 'local' : 'utc'
-  localStorage.setItem('zone', zone)
+  remember('zone', zone)
   render()
 }
 

@@ -18,10 +18,14 @@ export function createStart(): Start {
     {
       type: 'button',
       click: () => {
-        navigator.clipboard.writeText(config.textContent).then(
-          () => fill(copy, 'Copied'),
-          () => fill(copy, 'Select the text and copy it'),
-        )
+        getSelection()?.selectAllChildren(config)
+        // Browsers keep the clipboard from pages that come neither from this machine nor over TLS.
+        if (!isSecureContext) fill(copy, 'Selected')
+        else
+          navigator.clipboard.writeText(config.textContent).then(
+            () => fill(copy, 'Copied'),
+            () => fill(copy, 'Selected'),
+          )
       },
     },
     'Copy',

@@ -15,6 +15,8 @@ export interface FixtureOptions {
   /** Requests in the last 15 minutes; 0 for a process that nothing has reached yet. */
   readonly visits: number
   readonly seed?: number
+  /** Spreads the requests of each service over this many of it. */
+  readonly copies?: number
 }
 
 export interface Made {
@@ -56,7 +58,7 @@ export function createFixtureApi(options: FixtureOptions): { readonly answer: An
     const qs = (parameters.get('q') ?? '0.5,0.9,0.99').split(',')
     switch (resource) {
       case 'services':
-        return { ...measured, rows_total: groups(chosen).length, services: groups(chosen).map(serviceRow) }
+        return { ...measured, ...services(chosen, parameters) }
       case 'latency':
         return { ...measured, ...latency(chosen, parameters.get('step'), qs, nowMs) }
       case 'phases': {
@@ -89,13 +91,15 @@ export function createFixtureApi(options: FixtureOptions): { readonly answer: An
   return { answer, rows }
 }
 
-function makeRows({ nowMs, visits, seed = 1 }: FixtureOptions): Made[] {
+function makeRows({ nowMs, visits, seed = 1, copies = 1 }: FixtureOptions): Made[] {
   const random = seededRandom(seed)
   return Array.from({ length: visits }, (_, i) => {
     const elapsed = (i * WINDOW_MS) / visits
     const { gateway, checkout } = imitate(random, nowMs - WINDOW_MS + elapsed, elapsed)
     return checkout === null ? [made(gateway, 'gateway')] : [made(gateway, 'gateway'), made(checkout, 'checkout')]
-  }).flat()
+  })
+    .flat()
+    .map((row, i) => (copies === 1 ? row : { ...row, service: `${i % copies}.${row.service}` }))
 }
 
 function made(entry: LogEntry, source: string): Made {
@@ -137,6 +141,15 @@ function groups(rows: readonly Made[]): Group[] {
     labels: { destination_service: service },
     rows: each,
   }))
+}
+
+function services(rows: readonly Made[], parameters: URLSearchParams) {
+  const all = groups(rows).map(serviceRow)
+  const by = parameters.get('sort') ?? 'n'
+  const key = (row: (typeof all)[number]) =>
+    by === 'p50' || by === 'p90' || by === 'p99' ? row[by].value : by === 'error_ratio' ? row.error_ratio : row.n
+  all.sort((a, b) => key(b) - key(a))
+  return { rows_total: all.length, services: all.slice(0, Number(parameters.get('limit') ?? 1_000)) }
 }
 
 function serviceRow({ labels, rows }: Group) {
