@@ -41,7 +41,7 @@ export function spawnStore(start: ChildStart, owner: ProcessName): StoreProcess 
   const served = Promise.withResolvers<number>()
   const ended = Promise.withResolvers<string>()
   const gone = (how: string) => {
-    const why = failure ?? [how, lastWords.trim()].filter((part) => part !== '').join(': ')
+    const why = [failure ?? how, lastWords.trim()].filter((part) => part !== '').join(': ')
     served.reject(new Error(why))
     ended.resolve(why)
   }

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { systemClock } from '../lib/clock.ts'
 import { loadChdb } from './chdb.ts'
 import { Engine } from './engine.ts'
 import { writeEngineConfig } from './engine-config.ts'
@@ -81,13 +82,19 @@ async function health(id: number): Promise<void> {
   report({ type: 'healthy', id, rssBytes: process.memoryUsage.rss(), ...running.engine.counts })
 }
 
-/** Statements that run get `graceMs`; then the engine is closed, or just left when something still runs. */
+/** Statements that run get `graceMs` with their answers; then the engine is closed, or left when something still runs. */
 async function stop(graceMs: number): Promise<void> {
   if (running !== undefined) {
     const { engine, server } = running
-    server.close()
-    server.closeIdleConnections()
-    if (await engine.idle(graceMs)) engine.close()
+    const over = AbortSignal.timeout(graceMs)
+    const closed = new AbortController()
+    server.close(() => closed.abort())
+    // A connection that has its answer is idle only now, and would be kept alive.
+    while (!closed.signal.aborted && !over.aborted) {
+      server.closeIdleConnections()
+      await systemClock.sleep(10, closed.signal)
+    }
+    if (engine.isIdle) engine.close()
   }
   process.exit(0)
 }

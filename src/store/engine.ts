@@ -103,14 +103,11 @@ export class Engine {
     return Buffer.from(bytes).toString('utf8').trim()
   }
 
-  /** Whether nothing runs any more, after at most `graceMs`. */
-  async idle(graceMs: number): Promise<boolean> {
-    for (const end = performance.now() + graceMs; performance.now() < end && this.#ids.size > 0; )
-      await systemClock.sleep(10)
+  get isIdle(): boolean {
     return this.#ids.size === 0
   }
 
-  /** Only when nothing runs any more. */
+  /** Only when it is idle. */
   close(): void {
     this.#anchor.close()
   }

@@ -21,10 +21,12 @@ const DIRECTORY_ARGUMENT = '--sidecast-store='
 const OWNER_ARGUMENT = '--owner='
 const LEFT_OVER_END_MS = 10_000
 
+/** Undefined when there is no such process, or only what is left of one until its parent asks. */
 export async function processName(pid: number): Promise<ProcessName | undefined> {
   const fields = await statOf(pid)
+  if (fields === undefined || fields[0] === 'Z' || fields[0] === 'X') return undefined
   // Fields are counted from 3 here: what stands before is the pid and a name that may hold anything.
-  return fields === undefined ? undefined : { pid, startTicks: fields[19]! }
+  return { pid, startTicks: fields[19]! }
 }
 
 /** Stopped by a signal or a debugger: not hung, somebody means it. */
@@ -40,7 +42,7 @@ export async function isStopped(pid: number): Promise<boolean> {
 export async function endLeftOvers(directory: string): Promise<readonly number[]> {
   const found = await storesOf(directory)
   for (const { pid, owner } of found) {
-    if (owner !== undefined && (await isAlive(owner))) {
+    if (await isAlive(owner)) {
       throw new SidecastError('SC4105', `${directory} is in use by process ${owner.pid} (its store is ${pid})`, {
         help: 'stop that process, or give this one another directory with --data',
       })
@@ -53,7 +55,7 @@ export async function endLeftOvers(directory: string): Promise<readonly number[]
 interface FoundStore {
   readonly pid: number
   readonly name: ProcessName
-  readonly owner: ProcessName | undefined
+  readonly owner: ProcessName
 }
 
 async function storesOf(directory: string): Promise<readonly FoundStore[]> {
@@ -69,7 +71,7 @@ async function storeAt(pid: number, directory: string): Promise<FoundStore | und
   if (name === undefined || !parts.includes(`${DIRECTORY_ARGUMENT}${directory}`)) return undefined
   const owner = parts.find((part) => part.startsWith(OWNER_ARGUMENT))?.slice(OWNER_ARGUMENT.length)
   const match = /^(\d+)\.(\d+)$/.exec(owner ?? '')
-  return { pid, name, owner: match === null ? undefined : { pid: Number(match[1]), startTicks: match[2]! } }
+  return match === null ? undefined : { pid, name, owner: { pid: Number(match[1]), startTicks: match[2]! } }
 }
 
 async function end(name: ProcessName): Promise<void> {
@@ -85,8 +87,7 @@ async function end(name: ProcessName): Promise<void> {
 }
 
 async function isAlive(name: ProcessName): Promise<boolean> {
-  const fields = await statOf(name.pid)
-  return fields !== undefined && fields[19] === name.startTicks && fields[0] !== 'Z' && fields[0] !== 'X'
+  return (await processName(name.pid))?.startTicks === name.startTicks
 }
 
 /** The fields of /proc/PID/stat from the third, which is the state, on. */

@@ -70,6 +70,8 @@ export interface StoreTimings {
   readonly startMs: number
   readonly backoffMinMs: number
   readonly backoffMaxMs: number
+  /** A process that served for so long was well: waits begin anew. */
+  readonly steadyMs: number
 }
 
 export const DEFAULT_TIMINGS: StoreTimings = {
@@ -79,6 +81,7 @@ export const DEFAULT_TIMINGS: StoreTimings = {
   startMs: 300_000,
   backoffMinMs: 100,
   backoffMaxMs: 10_000,
+  steadyMs: 2000,
 }
 
 /** Most time that running statements get at a stop whose deadline is further away. */
@@ -225,7 +228,7 @@ class SupervisedStore implements Store {
   async #supervise(first: StoreProcess): Promise<void> {
     const { log } = this.#options
     const stopping = this.#stopping.signal
-    const { backoffMinMs, backoffMaxMs } = this.#timings
+    const { backoffMinMs, backoffMaxMs, steadyMs } = this.#timings
     const backoff = new Backoff({ firstMs: backoffMinMs, maxMs: backoffMaxMs, random: Math.random })
     for (let child = first; ; ) {
       const watching = this.#watch(child)
@@ -233,7 +236,7 @@ class SupervisedStore implements Store {
       const servedMs = await watching
       if (stopping.aborted) return
       this.#state = 'restarting'
-      if (servedMs > backoffMaxMs) backoff.reset()
+      if (servedMs >= steadyMs) backoff.reset()
       const backoffMs = backoff.nextMs()
       log.error({ pid: child.pid, why, backoffMs }, 'The store process ended; it is started again.')
       await this.#clock.sleep(backoffMs, stopping)
@@ -314,7 +317,7 @@ function startError(error: unknown, directory: string): SidecastError {
   if (error instanceof SidecastError) return error
   const reason = error instanceof Error ? error.message : String(error)
   // The engine has a lock of its own, which also holds where ours does not reach: another machine, a container.
-  if (/Cannot lock file|CANNOT_OPEN_FILE/.test(reason)) return inUse(directory, error, null)
+  if (/Cannot lock file/.test(reason)) return inUse(directory, error, null)
   return new SidecastError('SC4102', `the store in ${directory} does not start: ${reason}`, { cause: error })
 }
 
