@@ -4,15 +4,17 @@ import protobuf from 'protobufjs'
  * Readers of Prometheus expositions for tests, strict where a scraper is: text 0.0.4, OpenMetrics 1.0 and delimited
  * protobuf. They throw on anything the specifications do not allow.
  */
+type Labels = Readonly<Record<string, string>>
+
 export interface Sample {
   readonly name: string
-  readonly labels: Readonly<Record<string, string>>
+  /** Without `le`. */
+  readonly labels: Labels
+  /** Text of the labels, without `le`. */
+  readonly series: string
+  readonly le?: number
   readonly value: number
-  readonly exemplar?: {
-    readonly labels: Readonly<Record<string, string>>
-    readonly value: number
-    readonly time: number
-  }
+  readonly exemplar?: { readonly labels: Labels; readonly value: number; readonly time: number }
 }
 export interface TextFamily {
   readonly name: string
@@ -33,6 +35,7 @@ export function readText(text: string, openMetrics: boolean): Map<string, TextFa
   if (openMetrics && lines.pop() !== '# EOF') throw new Error('OpenMetrics ends with # EOF')
   const families = new Map<string, TextFamily & { samples: Sample[] }>()
   const seen = new Set<string>()
+  const known = new Map<string, Labels>()
   let family: (TextFamily & { samples: Sample[]; type: string; unit: string }) | undefined
   const open = (name: string): NonNullable<typeof family> => {
     if (family?.name === name) return family
@@ -54,10 +57,10 @@ export function readText(text: string, openMetrics: boolean): Map<string, TextFa
       continue
     }
     if (line.startsWith('#') || line === '') throw new Error(`line ${JSON.stringify(line)}`)
-    const sample = readSample(line, openMetrics)
+    const sample = readSample(line, openMetrics, known)
     if (family === undefined || !belongs(sample.name, family, openMetrics))
       throw new Error(`${sample.name} has no TYPE`)
-    const identity = sample.name + JSON.stringify(Object.entries(sample.labels).toSorted())
+    const identity = `${sample.name}{${sample.series}} ${sample.le}`
     if (seen.has(identity)) throw new Error(`twice: ${identity}`)
     seen.add(identity)
     family.samples.push(sample)
@@ -72,36 +75,50 @@ function belongs(sample: string, family: TextFamily, openMetrics: boolean): bool
   return suffixes.some((suffix) => (openMetrics || suffix !== '_created') && sample === family.name + suffix)
 }
 
-const LABEL = /([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(,|(?=\}))/y
+const ALL_LABELS = /\{((?:[A-Za-z_][A-Za-z0-9_]*="(?:[^"\\\n]|\\["\\n])*"(?:,|(?=\})))*)\}/y
+const LABEL = /([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"/g
 
-function readSample(line: string, openMetrics: boolean): Sample {
+function readSample(line: string, openMetrics: boolean, known: Map<string, Labels>): Sample {
   const open = line.indexOf('{')
   const name = line.slice(0, open)
   if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw new Error(`name in ${line}`)
-  const { labels, end } = readLabels(line, open)
+  const { text, end } = labelText(line, open)
   const rest = /^ (\S+)(?: # (\{.*) (\S+) (\S+))?$/.exec(line.slice(end))
   if (rest === null) throw new Error(`after the labels: ${line.slice(end)}`)
-  const sample = { name, labels, value: readNumber(rest[1]!) }
+  const le = /,?le="([^"]*)"/.exec(text)
+  const series = le === null ? text : text.slice(0, le.index) + text.slice(le.index + le[0].length)
+  const labels = known.get(series) ?? readLabels(series)
+  known.set(series, labels)
+  const sample = {
+    name,
+    labels,
+    series,
+    ...(le === null ? {} : { le: readNumber(le[1]!) }),
+    value: readNumber(rest[1]!),
+  }
   if (rest[2] === undefined) return sample
   if (!openMetrics || !/_(bucket|total)$/.test(name)) throw new Error(`an exemplar is not allowed: ${line}`)
-  const exemplar = readLabels(rest[2], 0)
+  const exemplar = labelText(rest[2], 0)
   if (exemplar.end !== rest[2].length) throw new Error(`exemplar labels ${rest[2]}`)
-  if ([...Object.entries(exemplar.labels).flat().join('')].length > 128) throw new Error('exemplar labels are too long')
-  return { ...sample, exemplar: { labels: exemplar.labels, value: readNumber(rest[3]!), time: readNumber(rest[4]!) } }
+  const exemplarLabels = readLabels(exemplar.text)
+  if ([...Object.entries(exemplarLabels).flat().join('')].length > 128) throw new Error('exemplar labels are too long')
+  return { ...sample, exemplar: { labels: exemplarLabels, value: readNumber(rest[3]!), time: readNumber(rest[4]!) } }
 }
 
-function readLabels(text: string, open: number): { labels: Record<string, string>; end: number } {
+function labelText(text: string, open: number): { text: string; end: number } {
+  ALL_LABELS.lastIndex = open
+  const match = ALL_LABELS.exec(text)
+  if (match === null) throw new Error(`labels of ${text}`)
+  return { text: match[1]!, end: ALL_LABELS.lastIndex }
+}
+
+function readLabels(text: string): Labels {
   const labels: Record<string, string> = {}
-  let at = open + 1
-  while (text[at] !== '}') {
-    LABEL.lastIndex = at
-    const match = LABEL.exec(text)
-    if (match === null) throw new Error(`labels at ${text.slice(at, at + 40)}`)
-    if (match[1]! in labels) throw new Error(`label ${match[1]} twice`)
-    labels[match[1]!] = match[2]!.replace(/\\(.)/g, (_, c: string) => (c === 'n' ? '\n' : c))
-    at = LABEL.lastIndex
+  for (const [, name, value] of text.matchAll(LABEL)) {
+    if (name! in labels) throw new Error(`label ${name} twice`)
+    labels[name!] = value!.replace(/\\(.)/g, (_, c: string) => (c === 'n' ? '\n' : c))
   }
-  return { labels, end: at + 1 }
+  return labels
 }
 
 function readNumber(text: string): number {
@@ -113,12 +130,11 @@ function readNumber(text: string): number {
 /** Buckets ascend and are cumulative, the last one is +Inf and equals the count; exemplars lie in their bucket. */
 function checkHistogram(name: string, samples: readonly Sample[]): void {
   const buckets = new Map<string, { le: number; value: number }[]>()
-  const keyOf = ({ labels: { le: _, ...labels } }: Sample): string => JSON.stringify(labels)
   for (const sample of samples) {
     if (!sample.name.endsWith('_bucket')) continue
-    const list = buckets.get(keyOf(sample)) ?? []
-    buckets.set(keyOf(sample), list)
-    const le = readNumber(sample.labels.le!)
+    const list = buckets.get(sample.series) ?? []
+    buckets.set(sample.series, list)
+    const le = sample.le!
     const last = list.at(-1)
     if (last !== undefined && (last.le >= le || last.value > sample.value)) throw new Error(`${name}: bucket ${le}`)
     const { exemplar } = sample
@@ -129,7 +145,7 @@ function checkHistogram(name: string, samples: readonly Sample[]): void {
   }
   for (const sample of samples) {
     if (!sample.name.endsWith('_count')) continue
-    const last = buckets.get(keyOf(sample))?.at(-1)
+    const last = buckets.get(sample.series)?.at(-1)
     if (last?.le !== Number.POSITIVE_INFINITY || last.value !== sample.value) throw new Error(`${name}: +Inf bucket`)
   }
 }

@@ -1,12 +1,12 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../lib/clock.ts'
-import type { Batch, Identity } from '../../model/batch.ts'
+import type { Batch, Identity, Origin } from '../../model/batch.ts'
 import type { LiveSink } from '../../pipeline/sink.ts'
 import { ClassicBuckets, ISTIO_BUCKETS } from './classic.ts'
 import { writeProtobuf } from './exposition-protobuf.ts'
 import { writeText } from './exposition-text.ts'
 import type { Exemplar } from './families.ts'
-import { identityLabels } from './labels.ts'
+import { identityKey, identityLabels } from './labels.ts'
 import { CODE_BITS, NATIVE_SERIES_MAX, NativeCells, nativeCodeOf } from './native.ts'
 import { negotiate } from './negotiate.ts'
 import { GRPC, HISTOGRAMS, overflowWho, restOf, SeriesTable, TCP } from './series.ts'
@@ -43,7 +43,10 @@ export interface PrometheusStats {
   readonly bytes: number
   readonly nativeBuckets: number
   readonly exemplars: number
-  /** Identities with most rows in overflow series; `rows` is too high by at most `error`. */
+  /**
+   * Identities with most rows in overflow series, of those that were a thousandth of a batch; `rows` is too high by at
+   * most `error`.
+   */
   readonly offenders: readonly { readonly identity: string; readonly rows: number; readonly error: number }[]
 }
 
@@ -75,6 +78,7 @@ const NATIVE_LOG_MAX = 1 << 17
 const EXEMPLARS_MAX = 10_000
 const EXEMPLAR_INTERVAL_MS = 15_000
 const OFFENDERS = 16
+const OFFENDER_SHARE_MIN = 0.001
 /** Series are not dropped while a page is being written, but for one that nobody reads on. */
 const SCRAPE_MS_MAX = 120_000
 const SWEEP_MS = 10_000
@@ -219,11 +223,15 @@ class IstioMetrics implements PrometheusAdapter {
       }
       let who = this.#whoCache.get(identity.id)
       if (who === undefined) {
-        who = this.#table.whoOf(identityLabels(identity, undefined))
+        who = this.#whoOfIdentity(identity, undefined)
         this.#whoCache.set(identity.id, who)
       }
       this.#whoOf[k] = who
     })
+  }
+
+  #whoOfIdentity(identity: Identity, origin: Origin | undefined): number {
+    return this.#table.whoOf(identityKey(identity, origin), () => identityLabels(identity, origin))
   }
 
   /** Istio's gateways are themselves the source, so what they report differs by stream. */
@@ -233,7 +241,7 @@ class IstioMetrics implements PrometheusAdapter {
     const key = identity * CODES_MAX + stream
     let who = this.#whoByStream.get(key)
     if (who === undefined) {
-      who = this.#table.whoOf(identityLabels(batch.identities[identity]!, batch.streams[stream]))
+      who = this.#whoOfIdentity(batch.identities[identity]!, batch.streams[stream])
       this.#whoByStream.set(key, who)
     }
     return who
@@ -252,7 +260,7 @@ class IstioMetrics implements PrometheusAdapter {
     const perHistogram = table.bucketsPerHistogram
     const nowSeconds = Math.floor(nowMs / 1000)
     const exemplarsBefore = nowSeconds - this.#exemplarSeconds
-    let { counts, sums, buckets, lastSeen, exemplarTimes } = table
+    let { counts, sums, lastSeen, exemplarTimes } = table
 
     for (let i = 0; i < batch.rows; i++) {
       const kindOf = kind[i]!
@@ -273,13 +281,13 @@ class IstioMetrics implements PrometheusAdapter {
         series = table.find(who, flags[i]!, codeOf, rest)
         if (series < 0) {
           series = this.#create(who, flags[i]!, codeOf, rest, nowMs)
-          ;({ counts, sums, buckets, lastSeen, exemplarTimes } = table)
+          ;({ counts, sums, lastSeen, exemplarTimes } = table)
         }
       }
       if (series < 0) {
         series = this.#overflow(batch.identities[identity[i]!]!.reporter, protocol, nowMs)
         this.#overflowed[identity[i]!]!++
-        ;({ counts, sums, buckets, lastSeen, exemplarTimes } = table)
+        ;({ counts, sums, lastSeen, exemplarTimes } = table)
       }
 
       counts[series]!++
@@ -294,12 +302,9 @@ class IstioMetrics implements PrometheusAdapter {
       sums[sum]! += ns
       const first = series * perSeries
       const bucket = durations.indexOf(ns)
-      // An element of a Uint32Array wraps at 2^32: rare enough for a map.
-      if (++buckets[first + bucket]! > 0xffff_ffff) this.#wrap(first + bucket)
-      let at = first + perHistogram + sizes.indexOf(received)
-      if (++buckets[at]! > 0xffff_ffff) this.#wrap(at)
-      at = first + 2 * perHistogram + sizes.indexOf(sent)
-      if (++buckets[at]! > 0xffff_ffff) this.#wrap(at)
+      table.increment(first + bucket)
+      table.increment(first + perHistogram + sizes.indexOf(received))
+      table.increment(first + 2 * perHistogram + sizes.indexOf(sent))
       if (exemplarTimes[series * perHistogram + bucket]! <= exemplarsBefore) {
         exemplarTimes[series * perHistogram + bucket] = nowSeconds
         this.#keepExemplar(batch, i, series * perHistogram + bucket)
@@ -324,10 +329,6 @@ class IstioMetrics implements PrometheusAdapter {
     return series >= 0 ? series : this.#create(who, 0, 0, protocol, nowMs)
   }
 
-  #wrap(at: number): void {
-    this.#table.wraps.set(at, (this.#table.wraps.get(at) ?? 0) + 1)
-  }
-
   #keepExemplar(batch: Batch, row: number, key: number): void {
     if (this.#exemplars.size >= this.#exemplarsMax && !this.#exemplars.has(key)) return
     const traceId = batch.traceId(row)
@@ -338,9 +339,11 @@ class IstioMetrics implements PrometheusAdapter {
 
   #nameOffenders(batch: Batch): void {
     batch.identities.forEach((identity, k) => {
-      if (this.#overflowed[k] === 0) return
-      this.#offenders.add(describe(identity), this.#overflowed[k]!)
+      const rows = this.#overflowed[k]!
+      if (rows === 0) return
       this.#overflowed[k] = 0
+      // When every row is a new identity, none of them is heavy, and their names are not worth the time.
+      if (rows >= batch.rows * OFFENDER_SHARE_MIN) this.#offenders.add(describe(identity), rows)
     })
   }
 

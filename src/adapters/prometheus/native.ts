@@ -181,17 +181,15 @@ export class NativeCells {
     this.#length = at + 1
   }
 
-  /** Lowers schemas until both bounds hold. Schema −4 has 4 buckets at most, so it ends. */
+  /** Lowers schemas until both bounds hold, or every series is at schema −4, where it has 5 buckets at most. */
   #keepBounds(): void {
-    let perSeriesMax = this.#cellsPerSeriesMax
     // Well below the bound, so that the next few logs do not come here again.
     const target = this.#length > this.#cellsMax ? 0.75 * this.#cellsMax : this.#cellsMax
-    for (;;) {
-      const tooMany = this.#seriesAbove(perSeriesMax)
-      if (tooMany.size > 0) this.#lower(tooMany)
-      else if (this.#length <= target) return
-      else perSeriesMax = Math.max(4, perSeriesMax >> 1)
-      if (perSeriesMax === 4 && tooMany.size === 0) return
+    for (let perSeriesMax = this.#cellsPerSeriesMax; ; perSeriesMax >>= 1) {
+      for (let wide = this.#seriesAbove(perSeriesMax); wide.size > 0; wide = this.#seriesAbove(perSeriesMax)) {
+        this.#lower(wide)
+      }
+      if (this.#length <= target || perSeriesMax === 0) return
     }
   }
 

@@ -39,16 +39,17 @@ export interface SeriesOptions {
   readonly buckets: number
 }
 
-/** Label sets of identities, interned: several identities can have the same. */
+/** A set of identity labels, and the keys of the identities that have it. */
 interface Who {
-  readonly key: string
   readonly labels: Labels
+  readonly text: string
+  readonly keys: string[]
   series: number
 }
 
 const FIRST_CAPACITY = 256
-/** Objects and strings of one interned identity beside its text, roughly. */
-const WHO_BYTES = 400
+/** What an interned text costs beside its characters: its place in a map, objects of labels. Roughly. */
+const KEY_BYTES = 300
 
 /**
  * The label sets and their figures, in typed arrays by series number. A series is one label set of requests (or of TCP
@@ -64,9 +65,9 @@ export class SeriesTable {
   counts = new Float64Array(0)
   /** ns, request bytes, response bytes; of TCP bytes received and sent. */
   sums = new Float64Array(0)
-  /** Classic buckets, not cumulative; what wraps at 2^32 is in `wraps`. */
+  /** Classic buckets, not cumulative, modulo 2^32; how often one wrapped is in `#wraps`, which is nearly always empty. */
   buckets = new Uint32Array(0)
-  readonly wraps = new Map<number, number>()
+  readonly #wraps = new Map<number, number>()
   /** Unix seconds in which the bucket got its exemplar, per bucket of the duration. */
   exemplarTimes = new Uint32Array(0)
   /** ms since the epoch. */
@@ -85,10 +86,13 @@ export class SeriesTable {
   readonly #seriesMax: number
   readonly #bytesMax: number
   #overflowSeries = 0
+  /** Identities without a series yet: each has room for one set aside, or identities alone would use up the budget. */
+  #reserved = 0
   readonly #free: number[] = []
   readonly #who: (Who | undefined)[] = []
   readonly #freeWho: number[] = []
   readonly #whoByKey = new Map<string, number>()
+  readonly #whoByText = new Map<string, number>()
 
   constructor(options: SeriesOptions) {
     this.bucketsPerHistogram = options.buckets
@@ -109,15 +113,26 @@ export class SeriesTable {
     return this.size - this.#overflowSeries
   }
 
-  /** Number of a set of identity labels; −1 when there is no room for a new one. */
-  whoOf(labels: Labels): number {
-    const key = labels.map(([, value]) => value).join('\0')
+  /**
+   * Number of the identity labels behind a key; −1 when there is no room for a new one. Several keys can have the same
+   * labels (a name that is missing, and one that is `unknown`), and must not be two series then.
+   */
+  whoOf(key: string, labelsOf: () => Labels): number {
     const known = this.#whoByKey.get(key)
     if (known !== undefined) return known
-    const bytes = whoBytes(key)
-    if (this.own >= this.#seriesMax || this.#bytes + bytes > this.#bytesMax) return -1
-    const who = this.#freeWho.pop() ?? this.#who.length
-    this.#who[who] = { key, labels, series: 0 }
+    const bytes = keyBytes(key)
+    if (!this.#hasRoom(2 * bytes)) return -1
+    const labels = labelsOf()
+    const text = labels.map(([, value]) => value).join('\0')
+    let who = this.#whoByText.get(text)
+    if (who === undefined) {
+      who = this.#freeWho.pop() ?? this.#who.length
+      this.#who[who] = { labels, text, keys: [], series: 0 }
+      this.#whoByText.set(text, who)
+      this.#bytes += keyBytes(text)
+      this.#reserved++
+    }
+    this.#who[who]!.keys.push(key)
     this.#whoByKey.set(key, who)
     this.#bytes += bytes
     return who
@@ -126,7 +141,9 @@ export class SeriesTable {
   /** A new series for a key that has none; −1 when the budget is used up. */
   create(who: number, flags: number, code: number, rest: number, nowMs: number): number {
     const overflow = who < 0
-    if (!overflow && (this.own >= this.#seriesMax || this.#bytes + this.#bytesPerSeries > this.#bytesMax)) return -1
+    const reserved = !overflow && this.#who[who]!.series === 0
+    if (!overflow && !reserved && !this.#hasRoom(0)) return -1
+    if (reserved) this.#reserved--
     const series = this.#free.pop() ?? this.end++
     if (series >= this.#capacity) this.#grow()
     this.size++
@@ -191,10 +208,15 @@ export class SeriesTable {
     })
   }
 
+  /** One more observation in a classic bucket: series × bucketsPerSeries + histogram × bucketsPerHistogram + bucket. */
+  increment(at: number): void {
+    if (++this.buckets[at]! > 0xffff_ffff) this.#wraps.set(at, (this.#wraps.get(at) ?? 0) + 1)
+  }
+
   /** Observations in one classic bucket. */
   bucket(series: number, histogram: number, k: number): number {
     const at = series * this.bucketsPerSeries + histogram * this.bucketsPerHistogram + k
-    const wraps = this.wraps.size === 0 ? undefined : this.wraps.get(at)
+    const wraps = this.#wraps.size === 0 ? undefined : this.#wraps.get(at)
     return this.buckets[at]! + (wraps === undefined ? 0 : wraps * 2 ** 32)
   }
 
@@ -212,8 +234,13 @@ export class SeriesTable {
     }
     this.#who.forEach((who, number) => {
       if (who === undefined || who.series > 0) return
-      this.#bytes -= whoBytes(who.key)
-      this.#whoByKey.delete(who.key)
+      this.#reserved--
+      for (const key of who.keys) {
+        this.#bytes -= keyBytes(key)
+        this.#whoByKey.delete(key)
+      }
+      this.#bytes -= keyBytes(who.text)
+      this.#whoByText.delete(who.text)
       this.#who[number] = undefined
       this.#freeWho.push(number)
       this.generation++
@@ -222,11 +249,13 @@ export class SeriesTable {
   }
 
   #drop(series: number): void {
-    this.#who[this.keys[series * KEY]!]!.series--
+    const who = this.#who[this.keys[series * KEY]!]!
+    who.series--
+    if (who.series === 0) this.#reserved++
     this.counts[series] = 0
     this.sums.fill(0, series * HISTOGRAMS, (series + 1) * HISTOGRAMS)
     this.buckets.fill(0, series * this.bucketsPerSeries, (series + 1) * this.bucketsPerSeries)
-    for (const at of this.wraps.keys()) if (Math.floor(at / this.bucketsPerSeries) === series) this.wraps.delete(at)
+    for (const at of this.#wraps.keys()) if (Math.floor(at / this.bucketsPerSeries) === series) this.#wraps.delete(at)
     this.exemplarTimes.fill(0, series * this.bucketsPerHistogram, (series + 1) * this.bucketsPerHistogram)
     this.created[series] = 0
     this.#bytes -= this.#bytesPerSeries
@@ -242,6 +271,12 @@ export class SeriesTable {
       const { keys } = this
       this.#place(combine(keys[key]!, keys[key + 1]!, keys[key + 2]!, keys[key + 3]!), series)
     }
+  }
+
+  /** For one more series, and `bytes`. */
+  #hasRoom(bytes: number): boolean {
+    const held = this.#bytes + this.#reserved * this.#bytesPerSeries
+    return this.own + this.#reserved < this.#seriesMax && held + bytes + this.#bytesPerSeries <= this.#bytesMax
   }
 
   #place(hash: number, series: number): void {
@@ -269,8 +304,8 @@ export class SeriesTable {
   }
 }
 
-function whoBytes(key: string): number {
-  return WHO_BYTES + 2 * key.length
+function keyBytes(key: string): number {
+  return KEY_BYTES + 2 * key.length
 }
 
 function grown<A extends Int32Array | Uint32Array | Float64Array>(before: A, after: A): A {
