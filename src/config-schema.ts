@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox'
+import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 
 /**
  * The one schema of the configuration: type, defaults, validation and `docs/config.md` come from it. Durations, sizes
@@ -40,15 +41,26 @@ export const configSchema = object({
     fluentd: later('Fluentd forward'),
   }),
   redaction: object({
-    query: Type.Union([Type.Literal('values'), Type.Literal('drop'), Type.Literal('keep')], {
+    query: Type.Union([Type.Literal('values'), Type.Literal('all'), Type.Literal('none')], {
       default: 'values',
-      description: 'Query strings: replace values, drop the whole, or keep. Happens before anything touches disk',
+      description: 'Query strings: replace values, replace all after the ?, or keep. Before anything touches disk',
+    }),
+    queryKeep: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description: 'Query keys whose values are kept under `values`',
     }),
     headers: Type.Array(Type.String({ minLength: 1 }), {
-      default: ['authorization', 'proxy-authorization', 'cookie', 'set-cookie', 'x-api-key', 'x-amz-security-token'],
-      description: 'Headers whose values are replaced by *',
+      default: [...REDACTION_DEFAULTS.headers],
+      description: 'Headers, trailers, tags and metadata keys whose values are replaced by *',
     }),
-    maskIp: Type.Boolean({ default: false, description: 'Zero the last octet (IPv4) or 80 bits (IPv6) of clients' }),
+    paths: Type.Array(
+      object({
+        pattern: Type.String({ default: '', minLength: 1, description: 'JavaScript regular expression' }),
+        replace: Type.String({ default: '*', description: 'What stands there instead' }),
+      }),
+      { default: [], description: 'Applied to paths, in order' },
+    ),
+    maskAddresses: Type.Boolean({ default: false, description: 'Client addresses lose their host part: /24 and /48' }),
   }),
   journal: object({
     disk: object({ max: size('10 GiB', 'When full, receivers stop reading') }),
@@ -64,7 +76,11 @@ export const configSchema = object({
       url: Type.String({ default: '', description: 'http(s)://… of a ClickHouse server; empty: the embedded engine' }),
       database: Type.String({ default: 'sidecast', pattern: '^[A-Za-z_][A-Za-z0-9_]{0,63}$', description: 'Database' }),
       username: Type.String({ default: 'default', description: 'User' }),
-      password: Type.String({ default: '', secret: true, description: 'Password; better from the environment or a file' }),
+      password: Type.String({
+        default: '',
+        secret: true,
+        description: 'Password; better from the environment or a file',
+      }),
     }),
     disk: object({ max: size('50 GiB', 'Past it the oldest days of rows go first') }),
     memory: object({ max: size('2 GiB', 'Memory of the embedded engine') }),

@@ -47,7 +47,7 @@ describe('configuration', () => {
     ['retention: {rows: seven}\n', 'SC1205', /:1:19$/, 'a duration'],
     ['journal: {disk: {max: -3}}\n', 'SC1205', /:1:23$/, 'a size'],
     ['http: 8080\n', 'SC1205', /:1:7$/, 'put its keys under'],
-    ['redaction: {query: hide}\n', 'SC1205', /:1:20$/, 'use one of values, drop, keep'],
+    ['redaction: {query: hide}\n', 'SC1205', /:1:20$/, 'use one of values, all, none'],
     ['redaction: {headers: cookie}\n', 'SC1205', /:1:22$/, '[a, b]'],
     ['redaction: {headers: [""]}\n', 'SC1205', /:1:23$/, 'give a value'],
     ['allowInsecure: maybe\n', 'SC1205', /:1:16$/, 'true or false'],

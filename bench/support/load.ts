@@ -1,0 +1,102 @@
+import { connect } from 'node:http2'
+import { parseArgs } from 'node:util'
+import { createEntryGenerator } from './als-entries.ts'
+
+/**
+ * The load generator of the benches: a process of its own that speaks gRPC to an access log service, as Envoy does.
+ *
+ *   node bench/support/load.ts --to 127.0.0.1:9001 --count 1000000 [--rate 20000] [--streams 4] [--entries 32] [--seed 1]
+ *
+ * Every entry is made anew: request ids and paths are unique. Prints one JSON line when everything was sent and the
+ * streams were ended by the server's answer. `--rate` is entries per second over all streams; without it as fast as
+ * flow control lets it. `--seconds` bounds the time instead of the count.
+ */
+const { values } = parseArgs({
+  options: {
+    to: { type: 'string' },
+    count: { type: 'string', default: '100000' },
+    seconds: { type: 'string' },
+    rate: { type: 'string' },
+    streams: { type: 'string', default: '4' },
+    entries: { type: 'string', default: '32' },
+    seed: { type: 'string', default: '1' },
+  },
+})
+if (values.to === undefined) throw new Error('--to HOST:PORT is missing')
+const streamsCount = Number(values.streams)
+const entries = Number(values.entries)
+const rate = values.rate === undefined ? Number.POSITIVE_INFINITY : Number(values.rate)
+const deadline =
+  values.seconds === undefined ? Number.POSITIVE_INFINITY : performance.now() + Number(values.seconds) * 1000
+const countMax = values.seconds === undefined ? Number(values.count) : Number.POSITIVE_INFINITY
+const PATH = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs'
+
+let sent = 0
+let bytes = 0
+const began = performance.now()
+
+/** Whether the next message is due; paced by the clock, so a late timer catches up. */
+const due = (): boolean =>
+  sent < countMax && performance.now() < deadline && sent <= ((performance.now() - began) / 1000) * rate
+const over = (): boolean => sent >= countMax || performance.now() >= deadline
+
+async function runStream(index: number): Promise<void> {
+  // Entries lie as far apart as they are sent, so that they end now and not in another minute.
+  const spacingNs = (streamsCount / Math.min(rate, 400_000)) * 1e9
+  const generator = createEntryGenerator(Number(values.seed) * 1000 + index, {
+    node: index,
+    startMs: Date.now() - 100,
+    spacingNs,
+    entriesPerMessage: entries,
+  })
+  const session = connect(`http://${values.to}`)
+  const failed = new Promise<never>((_, reject) => session.on('error', reject))
+  const stream = session.request({
+    ':method': 'POST',
+    ':path': PATH,
+    te: 'trailers',
+    'content-type': 'application/grpc',
+  })
+  const ended = new Promise<void>((done, reject) => {
+    stream.on('error', reject)
+    stream.on('trailers', (trailers) => {
+      if (trailers['grpc-status'] !== '0') reject(new Error(`grpc-status ${trailers['grpc-status']}`))
+    })
+    stream.on('close', done)
+  })
+  stream.resume()
+  const work = async () => {
+    while (!over()) {
+      if (!due()) {
+        await new Promise((done) => setTimeout(done, 2))
+        continue
+      }
+      const message = generator.message(Math.min(entries, countMax - sent))
+      const frame = Buffer.allocUnsafe(5 + message.length)
+      frame[0] = 0
+      frame.writeUInt32BE(message.length, 1)
+      frame.set(message, 5)
+      sent += Math.min(entries, countMax - sent)
+      bytes += message.length
+      if (!stream.write(frame)) await new Promise((done) => stream.once('drain', done))
+    }
+    stream.end()
+    await ended
+    session.close()
+  }
+  await Promise.race([work(), failed])
+}
+
+await Promise.all(Array.from({ length: streamsCount }, (_, index) => runStream(index)))
+const seconds = (performance.now() - began) / 1000
+const cpu = process.cpuUsage()
+console.log(
+  JSON.stringify({
+    sent,
+    seconds,
+    perSecond: sent / seconds,
+    bytesPerEntry: bytes / sent,
+    cpuSeconds: (cpu.user + cpu.system) / 1e6,
+  }),
+)
+process.exit(0)

@@ -1,0 +1,210 @@
+import { resolve } from 'node:path'
+import { type ClickHouse, createClickHouse } from './adapters/clickhouse/client.ts'
+import { migrate } from './adapters/clickhouse/migrations.ts'
+import { createStoreRetention, rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
+import { createClickHouseSink } from './adapters/clickhouse/sink.ts'
+import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
+import type { Config } from './config.ts'
+import { createAlsDecoder } from './ingest/als/decode.ts'
+import { createIdentityResolver } from './ingest/als/identity.ts'
+import { createNodeReader } from './ingest/als/node.ts'
+import { createAlsReceiver } from './ingest/als/receiver.ts'
+import { createGrpcServer } from './ingest/grpc/index.ts'
+import { systemClock } from './lib/clock.ts'
+import { parseBytes, parseDuration } from './lib/units.ts'
+import { createBatchBuilder } from './model/batch-builder.ts'
+import { createDelivery } from './pipeline/delivery.ts'
+import { openJournal } from './pipeline/journal.ts'
+import { createLane } from './pipeline/lane.ts'
+import { createLedger } from './pipeline/ledger.ts'
+import { createRedaction } from './pipeline/redact.ts'
+import { createRollup } from './pipeline/rollup.ts'
+import type { Stage } from './pipeline/sink.ts'
+import { createQueryServer } from './query/server.ts'
+import { createStatus } from './status.ts'
+import { createStore, type Store } from './store/supervisor.ts'
+import type { Log } from './telemetry/log.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+import { VERSION } from './version.ts'
+import { createWeb } from './web/serve.ts'
+
+/** The whole product, on one screen: what there is, who gets what from whom, and in which order it starts and stops. */
+export interface App {
+  readonly addresses: { readonly http: string; readonly grpc: string }
+  /** Drains within `STOP_MS`: what is not delivered by then waits in the journal. Safe twice. */
+  stop(): Promise<void>
+}
+
+const STOP_MS = 20_000
+/** Rows of one batch: 16-bit dictionary codes allow 65 535; half of that keeps a block in the processor's cache. */
+const REQUEST_ROWS = 32_768
+const OTHER_ROWS = 8192
+
+export async function startApp({ config, log }: { config: Config; log: Log }): Promise<App> {
+  const clock = systemClock
+  const data = resolve(config.data)
+  const retention = {
+    rowsMs: parseDuration(config.retention.rows)!,
+    minutesMs: parseDuration(config.retention.minutes)!,
+    hoursMs: parseDuration(config.retention.hours)!,
+  }
+
+  // Store: the embedded engine, or a server.
+  const embedded = config.store.clickhouse.url === '' ? createStore(storeOptions(config, data, log)) : undefined
+  const writer = clickhouseOf(config, embedded, 'writer', log)
+  const reader = clickhouseOf(config, embedded, 'reader', log)
+
+  // Journal, and the sink that reads it.
+  const journal = await openJournal({
+    dir: resolve(data, 'journal'),
+    worker: 0,
+    limits: {
+      segmentBytesMax: parseBytes(config.journal.segment.bytes)!,
+      segmentRowsMax: config.journal.segment.rows,
+      segmentAgeMsMax: parseDuration(config.journal.segment.age)!,
+      diskBytesMax: parseBytes(config.journal.disk.max)!,
+    },
+    keepAfterAckMs: parseDuration(config.journal.keepAfterAck)!,
+    clock,
+    log,
+  })
+  const sink = createClickHouseSink({
+    clickhouse: writer,
+    log,
+    clock,
+    readsFiles: embedded !== undefined,
+    retention,
+    kept: () => [...journal.segments()].filter((segment) => journal.isAcked('clickhouse', segment.id)),
+    keysMax: config.rollup.keysMax,
+  })
+  embedded?.onRestart(() => sink.engineStarted())
+  const delivery = createDelivery({ sink, journal, clock, log })
+  const disk = createStoreRetention({
+    clickhouse: writer,
+    log,
+    clock,
+    diskBytesMax: parseBytes(config.store.disk.max)!,
+    exclusive: (work) => sink.exclusive(work),
+  })
+
+  // Ingest: one lane, and the receivers that fill it.
+  const ledger = createLedger({ journal, dir: data, clock, log })
+  const mesh = createPrometheusAdapter({
+    clock,
+    seriesMax: config.adapters.prometheus.seriesMax,
+    expiryMs: parseDuration(config.adapters.prometheus.expiry)!,
+  })
+  const resolver = createIdentityResolver()
+  const rollup = createRollup({ keysPerMinuteMax: config.rollup.keysMax })
+  const lane = createLane({
+    builders: {
+      requests: createBatchBuilder({ table: 'requests', rowsMax: REQUEST_ROWS, resolver }),
+      attempts: createBatchBuilder({ table: 'attempts', rowsMax: OTHER_ROWS, resolver }),
+      progress: createBatchBuilder({ table: 'progress', rowsMax: OTHER_ROWS, resolver }),
+      connections: createBatchBuilder({ table: 'connections', rowsMax: OTHER_ROWS, resolver }),
+    },
+    journal,
+    rollup,
+    ledger,
+    live: config.adapters.prometheus.enabled ? [mesh] : [],
+    log,
+  })
+  const nodes = createNodeReader()
+  const als = createAlsReceiver({
+    decoder: createAlsDecoder({
+      builders: lane.builders,
+      redaction: createRedaction(config.redaction),
+      onIdentifier: (bytes, start, end) => nodes.read(bytes, start, end),
+    }),
+    flush: (table) => lane.flush(table),
+    gate: lane.gate,
+    onDecoded: (node, decoded, rejected) => ledger.arrived(node, decoded, rejected),
+  })
+  const grpc = createGrpcServer({
+    listen: config.ingest.grpc.listen,
+    option: 'ingest.grpc.listen',
+    services: als.services,
+    limits: { messageBytesMax: parseBytes(config.ingest.grpc.messageMax)!, streamsMax: config.ingest.grpc.streamsMax },
+    keepaliveMs: parseDuration(config.ingest.grpc.keepalive)!,
+    streamAgeMs: parseDuration(config.ingest.grpc.streamAge)!,
+    log,
+  })
+
+  // Answers.
+  const parts = {
+    clock,
+    data,
+    embedded,
+    store: reader,
+    journal,
+    delivery,
+    sink,
+    disk,
+    ledger,
+    lane,
+    rollup,
+    mesh,
+    als,
+    grpc,
+  }
+  const status = createStatus({
+    ...parts,
+    journalBytesMax: parseBytes(config.journal.disk.max)!,
+    httpAddress: () => query.address,
+  })
+  const query = createQueryServer({
+    listen: config.http.listen,
+    store: reader,
+    ...status,
+    metrics: createMetrics({ ...parts, version: VERSION }).page,
+    mesh: async (accept) => {
+      const { contentType, body } = mesh.scrape(accept)
+      return { type: contentType, body: Buffer.concat(await Array.fromAsync(body)) }
+    },
+    web: createWeb(),
+    retention,
+    rowsDroppedBefore: (signal) => rowsDroppedBefore(reader, signal),
+    limits: {
+      queriesMax: config.http.queriesMax,
+      timeoutMs: parseDuration(config.http.queryTimeout)!,
+      memoryBytesMax: parseBytes(config.http.queryMemoryMax)!,
+    },
+    clock,
+    log,
+  })
+
+  // Downstream first; a failure takes back what has started.
+  const started: Stage[] = []
+  const start = async (stage: Stage): Promise<void> => {
+    started.push(stage)
+    await stage.start()
+  }
+  const stop = async (): Promise<void> => {
+    // A timer that holds the process, unlike AbortSignal.timeout: draining must not end because nothing else is left.
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), STOP_MS)
+    for (let stage = started.pop(); stage !== undefined; stage = started.pop()) await stage.stop(deadline.signal)
+    clearTimeout(timer)
+    await Promise.all([writer.close(), reader.close()])
+  }
+  try {
+    if (embedded !== undefined) await start(embedded)
+    await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
+    for (const stage of [sink, journal, ledger, delivery, disk, query, mesh, lane, grpc]) await start(stage)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { addresses: { http: query.address, grpc: grpc.address }, stop }
+}
+
+function storeOptions(config: Config, data: string, log: Log) {
+  return { dir: resolve(data, 'store'), log, limits: { memoryBytesMax: parseBytes(config.store.memory.max)! } }
+}
+
+function clickhouseOf(config: Config, embedded: Store | undefined, user: 'reader' | 'writer', log: Log): ClickHouse {
+  const { url, database, username, password } = config.store.clickhouse
+  if (embedded === undefined) return createClickHouse({ url, database, username, password, log, compress: true })
+  const credentials = embedded.credentials[user]
+  return createClickHouse({ url: () => embedded.url, database, ...credentials, log })
+}

@@ -1,0 +1,178 @@
+import { SidecastError } from '../errors.ts'
+import type { Batch, NativeBlock } from '../model/batch.ts'
+import type { BatchBuilder } from '../model/batch-builder.ts'
+import { ROW_TABLES, type RowTable } from '../model/schema.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Journal } from './journal.ts'
+import type { Rollup } from './rollup.ts'
+import type { LiveSink, Stage } from './sink.ts'
+
+/**
+ * Where the parts of one ingest thread meet: builders that receivers fill, and what happens to every batch.
+ *
+ *   builder full, or 50 ms old ─► seal ─► journal.append ─► rollup.add ─► ledger ─► live sinks ─► reset
+ *   segment full, or 1 s old   ─► journal.seal with the rollup of the segment
+ *
+ * The journal comes first: what it refuses (no room, disk full) stays in its builder, the gate closes, receivers stop
+ * reading, and nothing has been counted yet. When there is room again the same batch goes through, once.
+ */
+export interface Lane extends Stage {
+  readonly builders: Readonly<Record<RowTable, BatchBuilder>>
+  /** Closed while the journal takes nothing. Receivers do not read then. */
+  readonly gate: LaneGate
+  /** Hands on what the builder of `table` holds. False when the journal has no room: the rows stay where they are. */
+  flush(table: RowTable): boolean
+  /** Hands on everything, and resolves when it is fsynced. Rejects when the journal has no room. */
+  synced(): Promise<void>
+  /** Wall clock, ms: rows in memory arrived after this; null when there are none. */
+  readonly pendingSinceMs: number | null
+}
+
+export interface LaneGate {
+  readonly closed: boolean
+  onOpen(listener: () => void): void
+}
+
+/** What the lane tells the ledger. */
+export interface LaneLedger {
+  /** The journal has the block. */
+  journaled(table: RowTable, block: NativeBlock): void
+  /** Rows given up, with the reason. */
+  dropped(reason: 'journal_full', rows: number): void
+}
+
+export interface LaneOptions {
+  readonly builders: Readonly<Record<RowTable, BatchBuilder>>
+  readonly journal: Journal
+  readonly rollup: Rollup
+  readonly ledger: LaneLedger
+  readonly live: readonly LiveSink[]
+  readonly log: Log
+  /** How long rows may wait in memory: what a killed process loses, at most. */
+  readonly flushMs?: number
+  /** Wall clock, ms. */
+  readonly clock?: () => number
+}
+
+const FLUSH_MS = 50
+
+export function createLane(options: LaneOptions): Lane {
+  return new IngestLane(options)
+}
+
+class IngestLane implements Lane {
+  readonly name = 'lane'
+  readonly builders: Readonly<Record<RowTable, BatchBuilder>>
+  readonly gate: Gate
+  readonly #options: LaneOptions
+  readonly #clock: () => number
+  #timer: NodeJS.Timeout | undefined
+  #stopped = false
+  /** When no builder held anything, last. */
+  #emptyMs: number
+
+  constructor(options: LaneOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? Date.now
+    this.#emptyMs = this.#clock()
+    this.builders = options.builders
+    this.gate = new Gate()
+  }
+
+  async start(): Promise<void> {
+    this.#options.journal.onRoom(() => this.#retry())
+    this.#timer = setInterval(() => this.#tick(), this.#options.flushMs ?? FLUSH_MS)
+  }
+
+  /** Receivers have stopped: hands on the rest and seals. What the journal has no room for is counted and lost. */
+  async stop(_deadline: AbortSignal): Promise<void> {
+    if (this.#stopped) return
+    this.#stopped = true
+    clearInterval(this.#timer)
+    for (const table of ROW_TABLES) {
+      const { rows } = this.builders[table]
+      if (this.flush(table)) continue
+      this.#options.ledger.dropped('journal_full', rows)
+      this.#options.log.error({ table, rows }, 'rows were lost at shutdown: the journal has no room')
+    }
+    this.#seal()
+    await this.#options.journal.synced()
+  }
+
+  get pendingSinceMs(): number | null {
+    return ROW_TABLES.some((table) => this.builders[table].rows > 0) ? this.#emptyMs : null
+  }
+
+  flush(table: RowTable): boolean {
+    const builder = this.builders[table]
+    if (builder.rows === 0) return true
+    const { journal, rollup, ledger, live } = this.#options
+    const batch: Batch = builder.seal()
+    const block = batch.encode(journal.segmentId)
+    if (journal.append(table, block) !== 'ok') {
+      this.gate.close()
+      return false
+    }
+    ledger.journaled(table, block)
+    rollup.add(batch)
+    for (const sink of live) sink.take(batch)
+    builder.reset()
+    if (journal.shouldSeal(this.#clock())) this.#seal()
+    return true
+  }
+
+  async synced(): Promise<void> {
+    if (!this.#flushAll()) throw new SidecastError('SC4104', 'the journal has no room')
+    await this.#options.journal.synced()
+  }
+
+  #tick(): void {
+    if (this.gate.closed) {
+      this.#retry()
+      return
+    }
+    if (this.#flushAll()) this.#emptyMs = this.#clock()
+    if (this.#options.journal.shouldSeal(this.#clock())) this.#seal()
+  }
+
+  #seal(): void {
+    const { journal, rollup } = this.#options
+    const block = rollup.seal()
+    journal.seal(block === null ? [] : [{ table: 'latency_1m', block }])
+  }
+
+  #retry(): void {
+    if (!this.#flushAll()) return
+    this.#emptyMs = this.#clock()
+    this.gate.open()
+  }
+
+  #flushAll(): boolean {
+    let all = true
+    for (const table of ROW_TABLES) all = this.flush(table) && all
+    return all
+  }
+}
+
+class Gate implements LaneGate {
+  #closed = false
+  readonly #listeners: (() => void)[] = []
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  onOpen(listener: () => void): void {
+    this.#listeners.push(listener)
+  }
+
+  close(): void {
+    this.#closed = true
+  }
+
+  open(): void {
+    if (!this.#closed) return
+    this.#closed = false
+    for (const listener of this.#listeners) listener()
+  }
+}

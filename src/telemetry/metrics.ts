@@ -1,0 +1,185 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+
+/**
+ * Every metric of the process, declared in one place. Parts count for themselves, in plain numbers; what they counted is
+ * read when somebody scrapes, so nothing here is on a hot path.
+ */
+export interface MetricSources {
+  readonly version: string
+  readonly als: {
+    readonly counters: {
+      readonly messages: number
+      readonly bytes: number
+      readonly requests: number
+      readonly attempts: number
+      readonly progress: number
+      readonly connections: number
+      readonly rejected: ReadonlyMap<string, number>
+      readonly cut: number
+      readonly lastMs: number
+    }
+  }
+  readonly grpc: { readonly counters: object; unreadBytes(): number }
+  readonly journal: { readonly state: string; stats(): object }
+  readonly delivery: {
+    stats(): object
+    backlog(): { segments: number; bytes: number; rows: number; oldestMs: number | null }
+  }
+  readonly sink: { readonly counters: object }
+  readonly ledger: {
+    adapters(): readonly {
+      adapter: string
+      received: number
+      delivered: number
+      rejected: number
+      dropped: number
+      held: number
+    }[]
+    readonly drops: ReadonlyMap<string, number>
+  }
+  readonly rollup: { readonly stats: object }
+  readonly mesh: { stats(): object }
+  readonly disk: { readonly usage: { bytes: number; bytesMax: number; partitionsDropped: number; rowsDropped: number } }
+  readonly embedded: { readonly state: string; readonly restarts: number } | undefined
+  readonly clock: { now(): number }
+}
+
+export interface Metrics {
+  /** The page at `/metrics`, text exposition 0.0.4. */
+  page(): Promise<{ readonly type: string; readonly body: string }>
+}
+
+/** Figures of a part that are levels; all others of it are counters. */
+const LEVELS = new Set([
+  'connectionsOpen',
+  'streamsOpen',
+  'bytesOnDisk',
+  'segments',
+  'failures',
+  'series',
+  'bytes',
+  'nativeBuckets',
+  'exemplars',
+])
+/** Counters that are called like a level of another part. */
+const COUNTED = new Set(['sidecast_rollup.bytes', 'sidecast_store_sink.segments'])
+
+export function createMetrics(sources: MetricSources): Metrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  type Read = () => number | Iterable<readonly [labels: Readonly<Record<string, string>>, value: number]>
+  const fill = (metric: { reset(): void; inc(labels: Record<string, string>, by: number): void }, read: Read) => {
+    metric.reset()
+    const value = read()
+    if (typeof value === 'number') metric.inc({}, value)
+    else for (const [labels, one] of value) metric.inc({ ...labels }, one)
+  }
+  const counter = (name: string, help: string, read: Read, labelNames: string[] = []) => {
+    const metric: Counter = new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect: () => fill(metric, read),
+    })
+  }
+  const gauge = (name: string, help: string, read: Read, labelNames: string[] = []) => {
+    const metric: Gauge = new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect: () => fill(metric, read),
+    })
+  }
+  /** One metric for each plain number of a part: `bytesWritten` of `sidecast_journal` is `sidecast_journal_bytes_written_total`. */
+  const figures = (prefix: string, what: string, read: () => object) => {
+    for (const [key, value] of Object.entries(read())) {
+      if (typeof value !== 'number' || key.endsWith('Ms')) continue
+      const level = LEVELS.has(key) && !COUNTED.has(`${prefix}.${key}`)
+      const words = key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+      const make = level ? gauge : counter
+      make(`${prefix}_${words}${level ? '' : '_total'}`, `${what}: ${words.replaceAll('_', ' ')}`, () => {
+        return (read() as Record<string, number>)[key] ?? 0
+      })
+    }
+  }
+
+  gauge('sidecast_build_info', 'Version of the program', () => [[{ version: sources.version }, 1]], ['version'])
+  const { counters: als } = sources.als
+  counter('sidecast_als_messages_total', 'ALS messages received', () => als.messages)
+  counter('sidecast_als_bytes_total', 'Bytes of ALS messages received', () => als.bytes)
+  counter(
+    'sidecast_als_entries_total',
+    'ALS entries that became rows, by table',
+    () => (['requests', 'attempts', 'progress', 'connections'] as const).map((table) => [{ table }, als[table]]),
+    ['table'],
+  )
+  counter(
+    'sidecast_als_rejected_total',
+    'ALS entries that could not be read, by reason',
+    () => [...als.rejected].map(([reason, n]) => [{ reason }, n] as const),
+    ['reason'],
+  )
+  counter('sidecast_als_cut_total', 'Strings cut and map entries left out because of limits', () => als.cut)
+  gauge('sidecast_als_last_message_timestamp_seconds', 'When the last message arrived', () => als.lastMs / 1000)
+  figures('sidecast_grpc', 'gRPC port', () => sources.grpc.counters)
+  gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
+  figures('sidecast_journal', 'Journal', () => sources.journal.stats())
+  gauge('sidecast_journal_writable', '1 while the journal takes rows', () => (sources.journal.state === 'ok' ? 1 : 0))
+  figures('sidecast_delivery', 'Delivery to the store', () => sources.delivery.stats())
+  gauge(
+    'sidecast_delivery_held_segments',
+    'Segments that the store does not have yet',
+    () => sources.delivery.backlog().segments,
+  )
+  gauge('sidecast_delivery_held_rows', 'Rows that the store does not have yet', () => sources.delivery.backlog().rows)
+  gauge(
+    'sidecast_delivery_held_bytes',
+    'Bytes that the store does not have yet',
+    () => sources.delivery.backlog().bytes,
+  )
+  gauge('sidecast_delivery_lag_seconds', 'Age of the oldest row that the store does not have yet', () => {
+    const { oldestMs } = sources.delivery.backlog()
+    return oldestMs === null ? 0 : Math.max(0, (sources.clock.now() - oldestMs) / 1000)
+  })
+  figures('sidecast_store_sink', 'Inserting into the store', () => sources.sink.counters)
+  const results = ['received', 'delivered', 'rejected', 'dropped'] as const
+  counter(
+    'sidecast_adapter_rows_total',
+    'Rows by adapter: received = delivered + rejected + dropped + held',
+    () =>
+      sources.ledger
+        .adapters()
+        .flatMap((one) => results.map((result) => [{ adapter: one.adapter, result }, one[result]] as const)),
+    ['adapter', 'result'],
+  )
+  gauge(
+    'sidecast_adapter_held_rows',
+    'Rows that wait for an adapter',
+    () => sources.ledger.adapters().map((one) => [{ adapter: one.adapter }, one.held] as const),
+    ['adapter'],
+  )
+  counter(
+    'sidecast_dropped_rows_total',
+    'Rows given up before the journal, by reason',
+    () => [...sources.ledger.drops].map(([reason, n]) => [{ reason }, n] as const),
+    ['reason'],
+  )
+  figures('sidecast_rollup', 'Rollups', () => sources.rollup.stats)
+  figures('sidecast_mesh', 'Live metrics of the mesh', () => sources.mesh.stats())
+  gauge('sidecast_store_bytes', 'Disk that the store uses', () => sources.disk.usage.bytes)
+  gauge('sidecast_store_bytes_max', 'Its budget', () => sources.disk.usage.bytesMax)
+  counter(
+    'sidecast_store_partitions_dropped_total',
+    'Days dropped for want of room',
+    () => sources.disk.usage.partitionsDropped,
+  )
+  counter('sidecast_store_rows_dropped_total', 'Rows dropped for want of room', () => sources.disk.usage.rowsDropped)
+  const { embedded } = sources
+  if (embedded !== undefined) {
+    gauge('sidecast_store_up', '1 while the embedded store answers', () => (embedded.state === 'ready' ? 1 : 0))
+    counter('sidecast_store_restarts_total', 'Restarts of the embedded store', () => embedded.restarts)
+  }
+  return { page: async () => ({ type: registry.contentType, body: await registry.metrics() }) }
+}
