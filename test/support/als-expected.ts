@@ -115,7 +115,7 @@ function address(json: Json | undefined): { text: string; port: number } {
   const { socket_address, pipe, envoy_internal_address } = object(json)
   if (socket_address !== undefined) {
     const { address, port_value, named_port } = object(socket_address)
-    if (has(named_port)) return { text: `${text(address)}:${text(named_port)}`, port: 0 }
+    if (text(named_port) !== '') return { text: `${text(address)}:${text(named_port)}`, port: 0 }
     const port = Number(port_value ?? 0)
     return { text: text(address), port: port > 65_535 ? 0 : port }
   }

@@ -91,7 +91,7 @@ if(p!==q){a${v}=otherAddress(d_${name},b,s,q,${masked});if(a${v}<0)return -1;p${
 const mapEntry = (map: string, which: number): string =>
   `${length('e1')}if(mapEntry(${map},b,dv,p,p+l,i,${which})<0)return -1;p+=l;`
 
-function chain(fields: readonly Field[], bit: number, known: Uint8Array): string {
+function chain(fields: readonly Field[], bit: number, known: Uint8Array, onSkipped = ''): string {
   for (const field of fields) known[field.tag]! |= bit
   const steps = fields.map(
     ({ tag, code, repeated }) =>
@@ -100,7 +100,7 @@ function chain(fields: readonly Field[], bit: number, known: Uint8Array): string
   return `seq:while(p<e1){ts=p;${TAG}
 ${steps.join('\n')}
 if((t>>>0)<512&&(known[t]&${bit})!==0){p=ts;continue}
-p=skipField(b,p,e1,t,wide);if(p<0)return -1;
+p=skipField(b,p,e1,t,wide);if(p<0)return -1;${onSkipped}
 }
 if(p!==e1)return -1;`
 }
@@ -398,7 +398,7 @@ else{p=skipField(b,p,e1,t,wide);if(p<0)return -1}}
 if(p!==e1)return -1;
 break;
 case 26:${length('e')}if(isTcp){p+=l;break}e1=p+l;requestBytes+=l;
-${chain(request(maskAddresses), 2, known)}
+${chain(request(maskAddresses), 2, known, 'requestBytes-=p-ts;')}
 break;
 case 34:${length('e')}if(isTcp){p+=l;break}e1=p+l;
 ${chain(RESPONSE, 4, known)}

@@ -101,8 +101,6 @@ const TOUCHED_FLAGS_TEXT = index('flags_text')
 const STAR = Buffer.from('*')
 const STAR_VIEW = viewOf(STAR)
 const COMMA = Buffer.from(',')
-/** An address is at most a path of 108 bytes or two names; what is longer is cut. */
-const ADDRESS_BYTES_MAX = 1024
 /** Texts of metadata kept by their serialized form. */
 const METADATA_CACHE_BYTES = 256 << 10
 
@@ -122,11 +120,11 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
   const { stringBytesMax } = limits
   const wide: Wide = { value: 0, signed: 0, int: 0 }
   const start = { seconds: 0, nanos: 0 }
-  const scratch = Buffer.alloc(2 * Math.max(stringBytesMax, ADDRESS_BYTES_MAX) + PATH_RULE_ROOM)
+  const scratch = Buffer.alloc(2 * stringBytesMax + PATH_RULE_ROOM)
   const scratchView = viewOf(scratch)
-  const other: AddressText = { bytes: Buffer.alloc(ADDRESS_BYTES_MAX), length: 0, port: 0 }
+  const other: AddressText = { bytes: Buffer.alloc(stringBytesMax), length: 0, port: 0, cut: false }
   const otherView = viewOf(other.bytes)
-  const joined: AddressText = { bytes: Buffer.alloc(stringBytesMax), length: 0, port: 0 }
+  const joined: AddressText = { bytes: Buffer.alloc(stringBytesMax), length: 0, port: 0, cut: false }
   const joinedView = viewOf(joined.bytes)
   const metadata = new MetadataTexts()
   const json = createJsonReader({
@@ -174,6 +172,7 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
 
     otherAddress(dictionary: Dictionary, bytes: Uint8Array, from: number, to: number, masked: boolean): number {
       if (!readAddress(bytes, from, to, other, wide)) return -1
+      if (other.cut) room.cut++
       if (!masked) return intern(dictionary, other.bytes, otherView, 0, other.length)
       return intern(dictionary, scratch, scratchView, 0, redaction.addresses(other.bytes, 0, other.length, scratch))
     },
@@ -256,6 +255,7 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
       row: number,
     ): number {
       joined.length = 0
+      joined.cut = false
       if (codes[row] !== 0) {
         const before = dictionary.bytes(codes[row]!)
         append(joined, before, 0, before.length)
@@ -272,7 +272,6 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
         if (read < 0) return -1
         if (length > 0) {
           if (joined.length > 0) append(joined, COMMA, 0, 1)
-          if (joined.length + length > joined.bytes.length) room.cut++
           append(joined, bytes, from, length)
         }
         p = q
@@ -281,6 +280,7 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
         if (p < 0) return -1
         q = p + wide.int
       }
+      if (joined.cut) room.cut++
       codes[row] = intern(dictionary, joined.bytes, joinedView, 0, joined.length)
       return p
     },

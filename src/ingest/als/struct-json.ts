@@ -76,6 +76,7 @@ class Reader implements JsonReader {
       if (tag === 10) url = text(field)
       else if (tag === 18) value = field
     })
+    if (url === '' && value.length === 0) return null
     const name = TYPE_PREFIX.test(url) ? url.replace(TYPE_PREFIX, '') : ''
     try {
       switch (name) {

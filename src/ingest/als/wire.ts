@@ -170,6 +170,8 @@ export interface AddressText {
   bytes: Uint8Array
   length: number
   port: number
+  /** Whether something did not fit. */
+  cut: boolean
 }
 
 const ENVOY_SCHEME = Buffer.from('envoy://')
@@ -181,6 +183,7 @@ const ENVOY_SCHEME = Buffer.from('envoy://')
 export function readAddress(bytes: Uint8Array, p: number, end: number, out: AddressText, wide: Wide): boolean {
   out.length = 0
   out.port = 0
+  out.cut = false
   const read = eachField(bytes, p, end, wide, (t, at) => {
     if (t !== 10 && t !== 18 && t !== 26) return skipField(bytes, at, end, t, wide)
     const from = readLength(bytes, at, end, wide)
@@ -268,10 +271,14 @@ function setText(out: AddressText, bytes: Uint8Array, start: number, length: num
   append(out, bytes, start, length)
 }
 
-/** What does not fit into `out` is left out: addresses are short, and a name of kilobytes is nobody's. */
+/** What does not fit into `out` is left out. */
 export function append(out: AddressText, bytes: Uint8Array, start: number, length: number): void {
   const room = out.bytes.length - out.length
-  const taken = length <= room ? length : cutLength(bytes, start, room)
+  let taken = length
+  if (length > room) {
+    taken = cutLength(bytes, start, room)
+    out.cut = true
+  }
   out.bytes.set(bytes.subarray(start, start + taken), out.length)
   out.length += taken
 }

@@ -1,0 +1,102 @@
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { runMutations } from '../support/als-mutation.ts'
+
+/**
+ * Decodes damaged access log messages: no crash, no hang, no row wrong that precedes the damage, memory flat.
+ *
+ *     node test/campaign/mutate-als.ts [--seed 1] [--count 1000000]
+ *
+ * Prints one JSON line; exits 1 and names the seed and the message when something is wrong. A message that takes more
+ * than ten seconds is a hang.
+ */
+const HANG_MS = 10_000
+/** Messages of one round; each round has a seed of its own, and memory is looked at between rounds. */
+const ROUND = 20_000
+/** Resident memory may grow by this much after the first fifth of the rounds, while the compiler settles. */
+const GROWTH_BYTES_MAX = 64 << 20
+
+interface Progress {
+  readonly message: number
+  readonly rssBytes?: number
+  readonly rejected?: number
+  readonly compared?: number
+  readonly failure?: string | null
+}
+
+function argument(name: string, fallback: number): number {
+  const at = process.argv.indexOf(`--${name}`)
+  return at < 0 ? fallback : Number(process.argv[at + 1])
+}
+
+function work({ seed, count, shared }: { seed: number; count: number; shared: SharedArrayBuffer }): void {
+  const current = new Int32Array(shared)
+  for (let done = 0; done < count; done += ROUND) {
+    const report = runMutations({
+      seed: seed + done / ROUND,
+      count: Math.min(ROUND, count - done),
+      onMessage: (k) => Atomics.store(current, 0, done + k),
+    })
+    global.gc?.()
+    const progress: Progress = { message: done, rssBytes: process.memoryUsage.rss(), ...report }
+    parentPort!.postMessage(progress)
+    if (report.failure !== null) return
+  }
+}
+
+async function main(): Promise<void> {
+  const seed = argument('seed', 1)
+  const count = argument('count', 1_000_000)
+  const shared = new SharedArrayBuffer(4)
+  const current = new Int32Array(shared)
+  const worker = new Worker(new URL(import.meta.url), { workerData: { seed, count, shared } })
+  const memory: number[] = []
+  let rejected = 0
+  let compared = 0
+  let failure: string | null = null
+  let last = -1
+  let lastAt = performance.now()
+  const watchdog = setInterval(() => {
+    const now = Atomics.load(current, 0)
+    if (now !== last) {
+      last = now
+      lastAt = performance.now()
+    } else if (performance.now() - lastAt > HANG_MS) {
+      failure = `hang at message ${now} (seed ${seed + Math.floor(now / ROUND)}, message ${now % ROUND})`
+      void worker.terminate()
+    }
+  }, 500)
+  worker.on('message', (progress: Progress) => {
+    memory.push(progress.rssBytes!)
+    rejected += progress.rejected!
+    compared += progress.compared!
+    failure ??= progress.failure!
+  })
+  const began = performance.now()
+  await new Promise<void>((resolve) => {
+    worker.on('error', (error) => {
+      failure ??= error instanceof Error ? String(error.stack) : String(error)
+    })
+    worker.on('exit', () => resolve())
+  })
+  clearInterval(watchdog)
+  const settled = memory[Math.floor(memory.length / 5)] ?? 0
+  const growthBytes = Math.max(0, (memory.at(-1) ?? 0) - settled)
+  if (failure === null && growthBytes > GROWTH_BYTES_MAX) failure = `memory grew by ${growthBytes} bytes`
+  console.log(
+    JSON.stringify({
+      campaign: 'mutate-als',
+      seed,
+      count,
+      rejected,
+      compared,
+      seconds: Math.round((performance.now() - began) / 1000),
+      rssMb: memory.map((bytes) => Math.round(bytes / 1e6)).filter((_, k) => k % Math.ceil(memory.length / 10) === 0),
+      growthMb: Math.round(growthBytes / 1e6),
+      failure,
+    }),
+  )
+  process.exitCode = failure === null ? 0 : 1
+}
+
+if (isMainThread) await main()
+else work(workerData)
