@@ -36,7 +36,6 @@ export function packRest(method: number, responseClass: number, outcome: number)
 export const OVERFLOW_ID = -1
 
 const MINUTES_PER_DAY = 1440
-const UINT64_MAX = 0xffff_ffff_ffff_ffffn
 
 /** One Native block of `latency_1m`, a row for each group, in fresh memory. */
 export function rollupBlock(parts: RollupParts): NativeBlock {
@@ -237,7 +236,7 @@ function sumColumn(groups: RollupGroups, k: number): Uint8Array {
   for (let g = 0; g < groups.length; g++) {
     const carried = groups.carriedSum(g, k)
     if (carried === undefined) put(words, g, groups.sums[g * SUMS + k]!)
-    else putBig(words, g, carried < UINT64_MAX ? carried : UINT64_MAX)
+    else putBig(words, g, carried)
   }
   return bytesOf(words, words.length)
 }
@@ -259,7 +258,8 @@ function put(words: Uint32Array, at: number, value: number): void {
   words[2 * at + 1] = value / 4294967296
 }
 
+/** Modulo 2^64, as the engine adds. */
 function putBig(words: Uint32Array, at: number, value: bigint): void {
   words[2 * at] = Number(value & 0xffff_ffffn)
-  words[2 * at + 1] = Number(value >> 32n)
+  words[2 * at + 1] = Number((value >> 32n) & 0xffff_ffffn)
 }
