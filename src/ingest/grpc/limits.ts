@@ -34,7 +34,7 @@ export const GRPC_LIMITS: GrpcLimits = {
   assemblyBytesMax: 256 * 1024 * 1024,
   connectionsMax: 10_000,
   streamsMax: 20_000,
-  streamsPerConnectionMax: 1024,
+  streamsPerConnectionMax: 10_000,
   streamWindowBytes: 256 * 1024,
   connectionWindowBytes: 4 * 1024 * 1024,
   unreadBytesMax: 256 * 1024 * 1024,

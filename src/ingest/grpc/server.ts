@@ -113,7 +113,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     counters.connectionsAccepted++
     counters.connectionsOpen++
     strangers.set(socket, clock())
-    let first: Buffer = Buffer.alloc(0)
+    let first = NOTHING
     const look = (): void => {
       const chunk = socket.read() as Buffer | null
       if (chunk === null) return
@@ -127,6 +127,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
         socket.unshift(first)
         serve(socket)
       }
+      first = NOTHING // The listener below lives as long as the socket: 64 KiB each would stay.
     }
     socket.on('readable', look)
     socket.on('error', () => {})
@@ -257,6 +258,8 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     },
   }
 }
+
+const NOTHING: Buffer = Buffer.alloc(0)
 
 const ALWAYS_OPEN: Gate = { closed: false, onOpen() {} }
 
