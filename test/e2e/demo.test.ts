@@ -1,0 +1,76 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { expect, onTestFinished, test } from 'vitest'
+import type { ServicesAnswer } from '../../src/query/schemas.ts'
+
+/** `sidecast demo` as a person starts it. */
+test('the demo shows five services within 30 s, and leaves nothing behind', async () => {
+  const before = await leftovers()
+  const started = performance.now()
+  const demo = spawn(
+    process.execPath,
+    ['src/main.ts', 'demo', '--set', 'http.listen=127.0.0.1:0', '--set', 'ingest.grpc.listen=127.0.0.1:0'],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  onTestFinished(() => {
+    demo.kill('SIGKILL')
+  })
+  const exited = once(demo, 'exit')
+  let said = ''
+  let printed = ''
+  demo.stderr.on('data', (data) => {
+    said += String(data)
+  })
+  demo.stdout.on('data', (data) => {
+    printed += String(data)
+  })
+  const page = () => /Page\s+(http:\/\/\S+)/.exec(said)?.[1]
+  await expect.poll(page, { timeout: 60_000 }).toBeDefined()
+  expect(said).toContain('Two Envoys')
+  const names = async () => {
+    const answer = await fetch(`${page()}api/v1/services?from=-5m`)
+    const { services } = (await answer.json()) as ServicesAnswer
+    return services.map((row) => row.labels.destination_service).sort()
+  }
+  await expect.poll(names, { timeout: 30_000 }).toEqual(['cart', 'checkout', 'mail', 'pay', 'search'])
+  expect(performance.now() - started).toBeLessThan(30_000)
+
+  const envoys = await children(demo.pid!)
+  expect(envoys.filter((command) => command.includes('envoy')).length).toBeGreaterThan(0)
+  demo.kill('SIGINT')
+  expect((await exited)[0]).toBe(0)
+  expect(printed).toBe('')
+  await expect.poll(leftovers, { timeout: 10_000 }).toEqual(before)
+})
+
+/** Envoys that run for a demo, and directories of demos. */
+async function leftovers(): Promise<string[]> {
+  const directories = (await readdir(tmpdir())).filter((name) => name.startsWith('sidecast-demo-'))
+  const envoys = (await processes()).filter(({ command }) => command.includes('/sidecast-demo-'))
+  return [...directories, ...envoys.map(({ command }) => command)].sort()
+}
+
+async function children(parent: number): Promise<string[]> {
+  const all = await processes()
+  const of = (pid: number): { pid: number; command: string }[] =>
+    all.filter((each) => each.parent === pid).flatMap((each) => [each, ...of(each.pid)])
+  return of(parent).map(({ command }) => command)
+}
+
+async function processes(): Promise<{ pid: number; parent: number; command: string }[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const [stat, command] = await Promise.all([
+        readFile(`/proc/${pid}/stat`, 'utf8'),
+        readFile(`/proc/${pid}/cmdline`, 'utf8'),
+      ]).catch(() => ['', ''])
+      // The name, in parentheses, may hold spaces; state and parent come after it.
+      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+      return { pid: Number(pid), parent, command: command.replaceAll('\0', ' ') }
+    }),
+  )
+  return found.filter(({ command }) => command !== '')
+}
