@@ -102,7 +102,19 @@ async function load(path: string, source: string): Promise<WebFile> {
 
 /** Strips types, and names imported modules as the browser sees them. */
 export function toJavaScript(typescript: string): string {
-  return stripTypeScriptTypes(typescript).replace(/^(?:import|export|\}) .*from '(\.\/[\w-]+)\.ts'$/gm, (line, name) =>
-    line.replace(`${name}.ts`, `${name}.js`),
+  return withoutWarning(() => stripTypeScriptTypes(typescript)).replace(
+    /^(?:import|export|\}) .*from '(\.\/[\w-]+)\.ts'$/gm,
+    (line, name) => line.replace(`${name}.ts`, `${name}.js`),
   )
+}
+
+/** Node calls the function experimental; whoever opens the page has no use for that line. */
+function withoutWarning<T>(run: () => T): T {
+  const { emitWarning } = process
+  process.emitWarning = () => {}
+  try {
+    return run()
+  } finally {
+    process.emitWarning = emitWarning
+  }
 }

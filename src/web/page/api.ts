@@ -99,6 +99,7 @@ export interface ServicesAnswer extends Measured {
 /** The columns of the schema that the page asks for. */
 export const REQUEST_COLUMNS = [
   'end_time',
+  'reporter',
   'source_workload',
   'destination_service',
   'kind',
@@ -119,6 +120,7 @@ export const REQUEST_COLUMNS = [
 /** Columns that were asked for; the API may leave any out. */
 export interface RequestRow extends Readonly<Partial<Record<`phase_${Phase}_ns`, number | null>>> {
   readonly end_time?: string
+  readonly reporter?: string
   readonly source_workload?: string
   readonly destination_service?: string
   readonly kind?: string

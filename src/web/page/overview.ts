@@ -379,7 +379,8 @@ function requestColumns(rows: readonly RequestRow[], zone: Zone): Column<Request
     {
       id: 'who',
       head: 'from → to',
-      cell: (row) => `${text(row.source_workload)} → ${text(row.destination_service)}`,
+      cell: (row) =>
+        `${row.source_workload || (row.reporter === 'gateway' ? 'outside' : MISSING)} → ${text(row.destination_service)}`,
     },
     {
       id: 'what',

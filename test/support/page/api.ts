@@ -220,7 +220,8 @@ function requestRow(row: Made) {
   const { entry } = row
   return {
     end_time: new Date(row.endMs).toISOString().replace('Z', '000000Z'),
-    source_workload: row.source,
+    reporter: row.source === 'gateway' ? 'gateway' : 'source',
+    source_workload: row.source === 'gateway' ? '' : row.source,
     destination_service: row.service,
     kind: 'http',
     method: entry.method,
