@@ -35,8 +35,8 @@ export async function readRollups(question: Question, ask: Ask, doubts: Doubts):
   const bindings = new Bindings()
   const keys = [...ask.groups.map((_, k) => `l${k}`), 't', 'm']
   const extras = ask.breakdown ? BREAKDOWN.map((_, k) => `k${k}`) : []
-  const totals = ask.plan.parts.flatMap((part) => totalsSql(part, ask, bindings, extras))
-  const buckets = ask.plan.parts.flatMap((part) => bucketsSql(part, ask, bindings))
+  const totals = ask.plan.parts.map((part) => totalsSql(part, ask, bindings, extras))
+  const buckets = ask.plan.parts.map((part) => bucketsSql(part, ask, bindings))
   const sql = `
 SELECT ${keys.join(', ')}, sum(n) AS n, toString(sum(s)) AS s, min(lo) AS lo, max(hi) AS hi, groupArrayArray(bs) AS bs, groupArrayArray(cs) AS cs${extras.map((k) => `, sum(${k}) AS ${k}`).join('')}
 FROM (
@@ -67,9 +67,10 @@ const BREAKDOWN: readonly string[] = [
   ...OUTCOMES.map((name) => `outcome = '${name}'`),
 ]
 
-function selectKeys(part: Part, ask: Ask, bindings: Bindings, m: string): string {
+/** Labels and point of a row or a rollup, as l0 …, t. */
+function keysSql(part: Part, ask: Ask, bindings: Bindings): string {
   const labels = ask.groups.map((column, k) => `toString(${labelSql(column)}) AS l${k}`)
-  return [...labels, `${stepSql(part, ask.step, bindings)} AS t`, `${m} AS m`].join(', ')
+  return [...labels, `${stepSql(part, ask.step, bindings)} AS t`].join(', ')
 }
 
 function whereSql(part: Part, ask: Ask, bindings: Bindings): string {
@@ -80,33 +81,60 @@ function whereSql(part: Part, ask: Ask, bindings: Bindings): string {
   ])
 }
 
-function totalsSql(part: Part, ask: Ask, bindings: Bindings, extras: readonly string[]): string[] {
-  return ask.quantities.map((quantity, m) => {
-    const keys = selectKeys(part, ask, bindings, `toUInt8(${m})`)
-    const where = whereSql(part, ask, bindings)
-    if (isRows(part)) {
-      const { value, known } = rowQuantity(quantity)
-      const counts = extras.map((k, i) => `, toUInt64(${BREAKDOWN[i]}) AS ${k}`).join('')
-      return `SELECT ${keys}, toUInt64(1) AS n, toInt128(${value}) AS s, ${value} AS lo, ${value} AS hi${counts} FROM requests WHERE ${where} AND ${known}`
-    }
-    // Sums of one row are below 2^63; a correction of the rollup is a negative one, modulo 2^64.
-    const { n, sum, min, max } = rollupQuantity(quantity)
-    const counts = extras.map((k, i) => `, if(${BREAKDOWN[i]}, ${n}, 0) AS ${k}`).join('')
-    return `SELECT ${keys}, ${n} AS n, toInt128(toInt64(${sum})) AS s, ${min} AS lo, ${max} AS hi${counts} FROM ${part.table} WHERE ${where}`
-  })
+/** Rows of (keys, m, value): one for each quantity that a request has. */
+function valuesSql(part: Part, ask: Ask, bindings: Bindings, extras: string): string {
+  const quantities = ask.quantities.map(rowQuantity)
+  const arrays = (pick: (k: number) => string) => `[${quantities.map((_, k) => pick(k)).join(', ')}]`
+  const known = quantities.every((quantity) => quantity.known === '1')
+    ? arrays((k) => `toUInt8(${k})`)
+    : `arrayFilter((m, known) -> known, ${arrays((k) => `toUInt8(${k})`)}, ${arrays((k) => `toUInt8(${quantities[k]!.known})`)})`
+  const values = arrays((k) => `toUInt64(${quantities[k]!.value})`)
+  return `SELECT *, m, vs[m + 1] AS value FROM (SELECT ${keysSql(part, ask, bindings)}${extras}, ${known} AS ms, ${values} AS vs FROM requests WHERE ${whereSql(part, ask, bindings)}) ARRAY JOIN ms AS m`
 }
 
-function bucketsSql(part: Part, ask: Ask, bindings: Bindings): string[] {
-  return ask.quantities.map((quantity, m) => {
-    const keys = selectKeys(part, ask, bindings, `toUInt8(${m})`)
-    const where = whereSql(part, ask, bindings)
-    if (isRows(part)) {
-      const { value, known } = rowQuantity(quantity)
-      return `SELECT ${keys}, ${bucketSql('value')} AS b, toUInt64(1) AS c FROM (SELECT *, ${value} AS value FROM requests WHERE ${where} AND ${known})`
-    }
-    const { buckets, counts } = rollupQuantity(quantity)
-    return `SELECT ${keys}, b, c FROM ${part.table} ARRAY JOIN ${buckets} AS b, ${counts} AS c WHERE ${where}`
-  })
+function totalsSql(part: Part, ask: Ask, bindings: Bindings, extras: readonly string[]): string {
+  const out = `${ask.groups.map((_, k) => `l${k}, `).join('')}t, m`
+  if (isRows(part)) {
+    const counts = extras.map((k, i) => `, toUInt64(${BREAKDOWN[i]}) AS ${k}`).join('')
+    const values = valuesSql(part, ask, bindings, counts)
+    return `SELECT ${out}, toUInt64(1) AS n, toInt128(value) AS s, value AS lo, value AS hi${extras.map((k) => `, ${k}`).join('')} FROM (${values})`
+  }
+  // Sums of one row are below 2^63; a correction of the rollup is a negative one, modulo 2^64.
+  const quantities = ask.quantities.map(rollupQuantity)
+  const columns = [
+    `[${quantities.map((_, m) => `toUInt8(${m})`).join(', ')}] AS m`,
+    `[${quantities.map(({ n }) => n).join(', ')}] AS n`,
+    `[${quantities.map(({ sum }) => `toInt128(toInt64(${sum}))`).join(', ')}] AS s`,
+    `[${quantities.map(({ min }) => min).join(', ')}] AS lo`,
+    `[${quantities.map(({ max }) => max).join(', ')}] AS hi`,
+  ]
+  const counts = extras.map((k, i) => `, if(${BREAKDOWN[i]}, n, 0) AS ${k}`).join('')
+  const keys = keysSql(part, ask, bindings)
+  const where = whereSql(part, ask, bindings)
+  if (quantities.length === 1) {
+    const [{ n, sum, min, max }] = quantities as [ReturnType<typeof rollupQuantity>]
+    return `SELECT ${keys}, toUInt8(0) AS m, ${n} AS n, toInt128(toInt64(${sum})) AS s, ${min} AS lo, ${max} AS hi${counts} FROM ${part.table} WHERE ${where}`
+  }
+  return `SELECT * FROM (SELECT ${keys}, ${columns.join(', ')}${counts} FROM ${part.table} WHERE ${where}) ARRAY JOIN m, n, s, lo, hi`
+}
+
+function bucketsSql(part: Part, ask: Ask, bindings: Bindings): string {
+  const out = `${ask.groups.map((_, k) => `l${k}, `).join('')}t, m`
+  if (isRows(part)) {
+    return `SELECT ${out}, ${bucketSql('value')} AS b, toUInt64(1) AS c FROM (${valuesSql(part, ask, bindings, '')})`
+  }
+  const keys = keysSql(part, ask, bindings)
+  const where = whereSql(part, ask, bindings)
+  const quantities = ask.quantities.map(rollupQuantity)
+  if (quantities.length === 1) {
+    const [{ buckets, counts }] = quantities as [ReturnType<typeof rollupQuantity>]
+    return `SELECT ${keys}, toUInt8(0) AS m, b, c FROM ${part.table} ARRAY JOIN ${buckets} AS b, ${counts} AS c WHERE ${where}`
+  }
+  // All histograms of a rollup one behind the other, each bucket with its quantity.
+  const m = `arrayFlatten([${quantities.map(({ buckets }, k) => `arrayWithConstant(length(${buckets}), toUInt8(${k}))`).join(', ')}])`
+  const b = `arrayConcat(${quantities.map(({ buckets }) => buckets).join(', ')})`
+  const c = `arrayConcat(${quantities.map(({ counts }) => counts).join(', ')})`
+  return `SELECT ${keys}, m, b, c FROM ${part.table} ARRAY JOIN ${m} AS m, ${b} AS b, ${c} AS c WHERE ${where}`
 }
 
 function gather(rows: readonly CellRow[], ask: Ask, doubts: Doubts): Group[] {

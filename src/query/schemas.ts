@@ -257,6 +257,8 @@ export const requestsAnswer = answer({
   next_cursor: nullable(text('Ask again with it for the next page; null: this was the last')),
 })
 
+export type RequestsAnswer = Static<typeof requestsAnswer>
+
 export const schemaAnswer = answer({
   tables: Type.Array(
     object({

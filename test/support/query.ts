@@ -1,6 +1,6 @@
 import { type ClickHouse, createClickHouse } from '../../src/adapters/clickhouse/client.ts'
 import { migrate } from '../../src/adapters/clickhouse/migrations.ts'
-import { correctHourSql, correctMinutesSql } from '../../src/adapters/clickhouse/rollup-sql.ts'
+import { createRollups } from '../../src/adapters/clickhouse/rollups.ts'
 import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import type { QueryStore } from '../../src/model/query.ts'
 import type { LedgerSource, StatusSource } from '../../src/query/ports.ts'
@@ -21,7 +21,7 @@ export interface QueryDatabase {
   /** Rows of `requests`: columns that are left out have their default. */
   insert(rows: readonly Readonly<Record<string, unknown>>[]): Promise<void>
   execute(sql: string): Promise<void>
-  /** Makes the rollups what the rows say. */
+  /** Makes the rollups what the rows say, for whole hours (Unix seconds). */
   rollUp(fromSeconds: number, toSeconds: number, keysMax?: number): Promise<void>
 }
 
@@ -49,10 +49,24 @@ export async function createQueryDatabase(test: TestStore, name: string): Promis
     },
     execute: (sql) => execute(sql),
     async rollUp(fromSeconds, toSeconds, keysMax = 1_000_000) {
-      const settings = { optimize_on_insert: 0, insert_deduplicate: 0 }
-      await execute('SELECT 1')
-      await execute(correctMinutesSql(name, keysMax), { from: fromSeconds, to: toSeconds }, settings)
-      await execute(correctHourSql(name), { from: fromSeconds, to: toSeconds }, settings)
+      const rollups = createRollups({
+        clickhouse: writer,
+        inserts: {
+          insert: () => Promise.reject(new Error('rollups are made from rows here')),
+          quiet: async () => true,
+        },
+        log: silentLog,
+        keysMax,
+        timeoutMs: 120_000,
+        complete: async () => ({ rows: 0, minutes: 0 }),
+        onCorrected: () => {},
+      })
+      const hours = Array.from(
+        { length: Math.ceil((toSeconds - fromSeconds) / 3600) },
+        (_, k) => fromSeconds + k * 3600,
+      )
+      rollups.doubt(hours)
+      await rollups.settle(signal)
     },
   }
 }
