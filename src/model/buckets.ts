@@ -26,7 +26,7 @@ export const BUCKET_MAX = 2181
 /** Codes are bucket − ZERO_BUCKET, 0 … 4095. */
 export const BUCKET_CODES = BUCKET_MAX - ZERO_BUCKET + 1
 
-/** Worst relative error of `representative`: (2^(1/64) − 1) / (2^(1/64) + 1) = 0.5416 %. */
+/** Worst relative error of `representative`: (2^(1/64) − 1) / (2^(1/64) + 1) = 0.5415 %. */
 export const RELATIVE_ERROR_MAX = (2 ** (1 / PER_OCTAVE) - 1) / (2 ** (1 / PER_OCTAVE) + 1)
 
 const edges = createEdges({ scale: SCALE, unit: 1e9 })

@@ -146,7 +146,7 @@ export class Histogram {
 
   /**
    * The q-quantile: the value of rank ⌈q·n⌉ in ascending order, rank 1 for q = 0. The true value is inside [low, high], and
-   * |value − true| ≤ 0.5416 % of true at scale 6. NaN when empty.
+   * |value − true| ≤ 0.5415 % of true at scale 6. NaN when empty.
    */
   quantile(q: number): Bounded {
     if (this.#count === 0) return { value: Number.NaN, low: Number.NaN, high: Number.NaN }

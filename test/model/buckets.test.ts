@@ -6,6 +6,7 @@ import {
   codeOf,
   exactEdge,
   lowerEdge,
+  RELATIVE_ERROR_MAX,
   representative,
   upperEdge,
   ZERO_BUCKET,
@@ -73,7 +74,7 @@ describe('the bucket of a value', () => {
   })
 })
 
-test('the representative is at most 0.5416 % from either end of a bucket, and the value itself in a bucket of one', () => {
+test('the representative is at most 0.5415 % from either end of a bucket, and the value itself in a bucket of one', () => {
   let worst = 0
   for (let i = ZERO_BUCKET + 1; i <= LAST_EXACT; i++) {
     const low = lowerEdge(i) + 1
@@ -83,6 +84,6 @@ test('the representative is at most 0.5416 % from either end of a bucket, and th
     if (low === high) expect(value).toBe(low)
     worst = Math.max(worst, (value - low) / low, (high - value) / high)
   }
-  expect(worst).toBeLessThanOrEqual(0.00541596)
+  expect(worst).toBeLessThanOrEqual(RELATIVE_ERROR_MAX)
   expect(worst).toBeGreaterThan(0.0054)
 })
