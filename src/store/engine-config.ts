@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { StoreLimits } from './limits.ts'
+import { type StoreLimits, TIME_GRACE_MS } from './limits.ts'
 
 /**
  * The engine's configuration files. They, not `SET`, hold what must not be exceeded: constraints of the profile hold
@@ -39,7 +39,7 @@ function configXml(limits: StoreLimits, usersPath: string): string {
 
 function usersXml(limits: StoreLimits): string {
   const { statementMemoryBytesMax: memory, writeMsMax, threadsMax } = limits
-  const seconds = writeMsMax / 1000
+  const seconds = (writeMsMax + TIME_GRACE_MS) / 1000
   return xml({
     users: {
       default: {

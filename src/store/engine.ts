@@ -1,7 +1,7 @@
 import { systemClock } from '../lib/clock.ts'
 import type { Chdb, Connection, InsertAnswer, QueryAnswer } from './chdb.ts'
-import { asEngineError, engineError } from './engine-error.ts'
-import { CONTROL_STATEMENTS, type StoreLimits } from './limits.ts'
+import { asEngineError, type EngineError, engineError } from './engine-error.ts'
+import { CONTROL_STATEMENTS, type StoreLimits, URGENT_STATEMENTS } from './limits.ts'
 import { preamble, quoteText, type Setting, type User } from './settings.ts'
 import { Slots } from './slots.ts'
 
@@ -12,7 +12,7 @@ import { Slots } from './slots.ts'
  * aborts, or it is over its time, `KILL QUERY` finds it by that, from a place that nothing else can take, and again
  * until the engine has let go: the engine has no other way to be interrupted.
  */
-export type Lane = 'read' | 'insert' | 'admin' | 'control'
+export type Lane = 'read' | 'insert' | 'admin' | 'urgent' | 'control'
 
 export interface EngineStatement {
   readonly sql: string
@@ -25,6 +25,8 @@ export interface EngineStatement {
   readonly database: string | undefined
   /** Settings and bound parameters (`param_…`) of the connection. */
   readonly settings: readonly Setting[]
+  /** From its begin, not counting its wait for a place. */
+  readonly timeMsMax: number
   /** Called when it has its place and begins. */
   readonly onStart?: () => void
 }
@@ -41,13 +43,10 @@ export interface EngineCounts {
 
 /** Between two attempts to kill: the first may come before the engine has registered the statement. */
 const KILL_EVERY_MS = 50
-/** The engine checks its own time limit between blocks; ours is for the statement that never comes to one. */
-const TIME_GRACE_MS = 1000
 
 export class Engine {
   readonly #chdb: Chdb
   readonly #directory: string
-  readonly #limits: StoreLimits
   readonly #lanes: Readonly<Record<Lane, Slots>>
   readonly #ids = new Set<string>()
   /** Keeps the engine open while no statement runs; closing the last connection shuts it down. */
@@ -58,13 +57,13 @@ export class Engine {
     const { chdb, directory, configPath, limits } = options
     this.#chdb = chdb
     this.#directory = directory
-    this.#limits = limits
     const slots = (name: string, places: number) =>
       new Slots({ name, places, waitingMax: limits.waitingMax, waitMsMax: limits.waitMsMax })
     this.#lanes = {
       read: slots('read', limits.readsMax),
       insert: slots('insert', limits.insertsMax),
       admin: slots('admin', limits.adminMax),
+      urgent: slots('urgent', URGENT_STATEMENTS),
       control: slots('control', CONTROL_STATEMENTS),
     }
     this.#anchor = chdb.open(directory, [`--config-file=${configPath}`])
@@ -125,24 +124,31 @@ export class Engine {
     }
   }
 
-  /** Waits for the engine, and ends the statement when the client left or its time is over. */
+  /**
+   * Waits for the engine, and ends the statement when the client left or its time is over. From then on it has failed,
+   * even if the engine answers: what it answers may be a part.
+   */
   async #untilOver(statement: EngineStatement, signal: AbortSignal, answer: Promise<Answer>): Promise<Answer> {
+    const { id, timeMsMax } = statement
     const over = new AbortController()
-    const settled = () => over.abort()
-    answer.then(settled, settled)
-    const limitMs = (statement.user === 'reader' ? this.#limits.readMsMax : this.#limits.writeMsMax) + TIME_GRACE_MS
-    let killing: Promise<void> | undefined
-    const kill = () => {
-      killing ??= this.#kill(statement.id, over.signal)
+    let ended: { readonly error: EngineError; readonly killing: Promise<void> } | undefined
+    const end = (error: EngineError) => {
+      ended ??= { error, killing: this.#kill(id, over.signal) }
     }
-    const timer = setTimeout(kill, limitMs)
-    signal.addEventListener('abort', kill, { once: true })
+    const leave = () => end(engineError('QUERY_WAS_CANCELLED', 'Query was cancelled: the client left'))
+    const timer = setTimeout(() => end(engineError('TIMEOUT_EXCEEDED', timeoutText(timeMsMax))), timeMsMax)
+    signal.addEventListener('abort', leave, { once: true })
     try {
-      return await answer
+      const result = await answer
+      if (ended !== undefined) throw ended.error
+      return result
+    } catch (error) {
+      throw ended === undefined ? error : ended.error
     } finally {
       clearTimeout(timer)
-      signal.removeEventListener('abort', kill)
-      await killing
+      signal.removeEventListener('abort', leave)
+      over.abort()
+      await ended?.killing
     }
   }
 
@@ -167,6 +173,8 @@ export class Engine {
 }
 
 const NEVER = new AbortController().signal
+
+const timeoutText = (ms: number): string => `Timeout exceeded: maximum: ${ms} ms`
 
 async function run(connection: Connection, statement: EngineStatement): Promise<Answer> {
   return statement.kind === 'insert'

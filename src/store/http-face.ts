@@ -65,13 +65,14 @@ async function answer(options: HttpFaceOptions, request: IncomingMessage, respon
   const type = request.headers['content-type'] ?? ''
   const form = type.startsWith('multipart/form-data') ? await readForm(request, type) : []
   const parameters = [...url.searchParams, ...form]
-  await run({ options, request, response, parameters, user: asAsked(user, parameters), id, left: left.signal })
+  const effective = asAsked(user, request, parameters)
+  await run({ options, request, response, parameters, user: effective, id, left: left.signal })
 }
 
-/** A writer may ask for less than it has: `readonly` in the URL. */
-function asAsked(user: User, parameters: readonly (readonly [string, string])[]): User {
+/** A writer has less by GET, as on a server, or when it asks for it: `readonly` in the URL. */
+function asAsked(user: User, request: IncomingMessage, parameters: readonly (readonly [string, string])[]): User {
   const readonly = parameters.find(([name]) => name === 'readonly')?.[1] ?? '0'
-  return readonly === '0' ? user : 'reader'
+  return readonly === '0' && request.method !== 'GET' ? user : 'reader'
 }
 
 /** Where the statement and where its data are decides the way. */
@@ -103,22 +104,31 @@ async function run(call: Call): Promise<void> {
     return sendAnswer(delivery(call, 'Null'), await execute(call, { sql: statement, kind: 'insert', lane: 'insert' }))
   }
   const format = shape.format?.name ?? defaultFormat(call)
+  if (shape.verb === 'KILL') {
+    const known = killByOurIds(statement, call.user)
+    if (known === undefined) throw engineError('READONLY', 'Cannot kill other than by query_id in readonly mode')
+    return sendAnswer(
+      delivery(call, format),
+      await execute(call, { sql: known, kind: 'result', lane: 'urgent', format }),
+    )
+  }
   const lane = call.user === 'reader' ? 'read' : 'admin'
-  const known = shape.verb === 'KILL' ? killByOurIds(statement) : statement
-  sendAnswer(delivery(call, format), await execute(call, { sql: known, kind: 'result', lane, format }))
+  sendAnswer(delivery(call, format), await execute(call, { sql: statement, kind: 'result', lane, format }))
 }
 
 /** Statements with rows to answer; their result goes through a file. */
 const RESULT_VERBS = new Set(['SELECT', 'WITH', '(', 'FROM'])
-/** What a reader may do besides: the engine's own `readonly` lets some that change things pass, KILL for one. */
-const READER_VERBS = new Set([...RESULT_VERBS, 'SHOW', 'DESCRIBE', 'DESC', 'EXPLAIN', 'EXISTS'])
+/** What a reader may do besides. The engine's own `readonly` would let any KILL pass: see `killByOurIds`. */
+const READER_VERBS = new Set([...RESULT_VERBS, 'SHOW', 'DESCRIBE', 'DESC', 'EXPLAIN', 'EXISTS', 'KILL'])
+/** Pings, as clients send them. */
+const PING = /^\s*SELECT\s+(?:1|'ping')\s*$/i
 
-function check({ user, request }: Call, shape: StatementShape): void {
+function check({ user }: Call, shape: StatementShape): void {
   if (shape.verb === '') throw engineError('SYNTAX_ERROR', 'Syntax error: Empty query')
   if (shape.multiple) throw engineError('SYNTAX_ERROR', 'Syntax error (Multi-statements are not allowed)')
   if (shape.files) throw engineError('NOT_IMPLEMENTED', 'INTO OUTFILE and FROM INFILE are not supported over HTTP')
   if (shape.input) throw engineError('NOT_IMPLEMENTED', 'The table function input() is not supported by this store')
-  if (!READER_VERBS.has(shape.verb) && (user === 'reader' || request.method === 'GET')) {
+  if (!READER_VERBS.has(shape.verb) && user === 'reader') {
     throw engineError('READONLY', 'Cannot execute query in readonly mode')
   }
 }
@@ -128,8 +138,9 @@ async function select(call: Call, sql: string, shape: StatementShape): Promise<v
   const path = spool.newPath()
   try {
     const known = processesByOurIds(sql.slice(0, shape.end))
-    const woven = intoFile(known, known === sql ? shape : shapeOf(known), path, defaultFormat(call))
-    const lane = call.user === 'reader' ? 'read' : 'admin'
+    const woven = intoFile(known, known.length === shape.end ? shape : shapeOf(known), path, defaultFormat(call))
+    const isUrgent = known.length !== shape.end || PING.test(known)
+    const lane = isUrgent ? 'urgent' : call.user === 'reader' ? 'read' : 'admin'
     const statement = execute(call, { sql: woven.sql, kind: 'result', lane })
     const waitForEnd = parameter(call, 'wait_end_of_query') === '1'
     await sendFile({ ...delivery(call, woven.format), path, waitForEnd }, statement)
@@ -155,10 +166,10 @@ function execute(
   statement: Pick<EngineStatement, 'sql' | 'kind' | 'lane'> & { format?: string },
 ): Promise<Answer> {
   const { options, user, id, left } = call
-  const { settings, bound } = settingsOf(call.parameters, user, options.limits)
+  const { settings, bound, timeMsMax } = settingsOf(call.parameters, user, options.limits)
   const database = parameter(call, 'database') ?? headerOf(call.request, 'x-clickhouse-database')
   const all: Setting[] = [...settings, ...bound]
-  return options.engine.execute({ format: 'Null', ...statement, id, user, database, settings: all }, left)
+  return options.engine.execute({ format: 'Null', ...statement, id, user, database, settings: all, timeMsMax }, left)
 }
 
 function delivery({ options, request, response, parameters }: Call, format: string): Delivery {

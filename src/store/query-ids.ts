@@ -1,3 +1,4 @@
+import type { User } from './settings.ts'
 import { type Token, tokensOf } from './statement.ts'
 
 /**
@@ -9,13 +10,20 @@ const OUR_ID = "Settings['log_comment']"
 /** Background work of the engine has no id of ours and keeps its own. */
 const PROCESSES = `(SELECT * REPLACE(if(${OUR_ID} = '', query_id, ${OUR_ID}) AS query_id) FROM system.processes)`
 
-/** For `KILL QUERY`. */
-export function killByOurIds(sql: string): string {
+/**
+ * For `KILL QUERY`. A reader may end what a reader runs, and only by id: in any other words the statement is refused,
+ * as undefined.
+ */
+export function killByOurIds(sql: string, user: User): string | undefined {
   const tokens = [...tokensOf(sql)]
-  return replaced(
+  const known = replaced(
     sql,
     tokens.filter(({ text }) => text === 'QUERY_ID').map((token) => ({ from: token, to: token, text: OUR_ID })),
   )
+  if (user === 'writer') return known
+  const words = tokens.map(({ text }) => text).join(' ')
+  if (!/^KILL QUERY WHERE QUERY_ID = (?:'|\{ \w+ : STRING \})(?: (?:A?SYNC|TEST))?$/.test(words)) return undefined
+  return known.replace(/\bWHERE\b/i, "WHERE Settings['readonly'] = '1' AND")
 }
 
 /** For a SELECT `FROM system.processes`. */

@@ -1,5 +1,5 @@
 import { engineError } from './engine-error.ts'
-import type { StoreLimits } from './limits.ts'
+import { type StoreLimits, TIME_GRACE_MS } from './limits.ts'
 
 /** `reader` may only look; `writer` is the process itself. */
 export type User = 'reader' | 'writer'
@@ -100,12 +100,23 @@ const WRITER_SETTINGS = [
   'storage_file_',
 ]
 
-/** The settings of a request, checked against the lists and brought within the limits. */
+export interface RequestSettings {
+  readonly settings: readonly Setting[]
+  /** `param_…`, as they came. */
+  readonly bound: readonly Setting[]
+  /** How long the statement may run: `max_execution_time` of the request, or the limit. */
+  readonly timeMsMax: number
+}
+
+/**
+ * The settings of a request, checked against the lists and brought within the limits. The engine's own time limit is
+ * set beyond ours, see `TIME_GRACE_MS`.
+ */
 export function settingsOf(
   parameters: Iterable<readonly [string, string]>,
   user: User,
   limits: StoreLimits,
-): { readonly settings: readonly Setting[]; readonly bound: readonly Setting[] } {
+): RequestSettings {
   const settings = new Map<string, string>()
   const bound: Setting[] = []
   for (const [name, value] of parameters) {
@@ -117,12 +128,13 @@ export function settingsOf(
       settings.set(name, value)
     }
   }
-  const secondsMax = (user === 'reader' ? limits.readMsMax : limits.writeMsMax) / 1000
-  clamp(settings, 'max_execution_time', secondsMax)
+  clamp(settings, 'max_execution_time', (user === 'reader' ? limits.readMsMax : limits.writeMsMax) / 1000)
+  const timeMsMax = Number(settings.get('max_execution_time')) * 1000
+  settings.set('max_execution_time', String((timeMsMax + TIME_GRACE_MS) / 1000))
   clamp(settings, 'max_memory_usage', limits.statementMemoryBytesMax)
   clamp(settings, 'max_threads', limits.threadsMax)
   if (user === 'reader') clamp(settings, 'max_result_bytes', limits.resultBytesMax)
-  return { settings: [...settings], bound }
+  return { settings: [...settings], bound, timeMsMax }
 }
 
 /** The text that puts a connection in order: database, settings, parameters, and last of all the door shut. */

@@ -8,7 +8,7 @@ import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
 import { chdbInstalled, notInstalled } from './chdb.ts'
 import { type Health, type StoreProcess, spawnStore } from './child-process.ts'
-import { DEFAULT_LIMITS, type StoreLimits } from './limits.ts'
+import { limitsOf, type StoreLimits } from './limits.ts'
 import { endLeftOvers, isStopped, type ProcessName, processName } from './processes.ts'
 import type { User } from './settings.ts'
 
@@ -119,7 +119,7 @@ class SupervisedStore implements Store {
 
   constructor(options: StoreOptions) {
     this.#options = options
-    this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#limits = limitsOf(options.limits ?? {})
     this.#clock = options.clock ?? systemClock
     this.#timings = { ...DEFAULT_TIMINGS, ...options.timings }
     const credentials = (username: User) => ({ username, password: randomBytes(24).toString('base64url') })

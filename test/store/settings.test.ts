@@ -8,15 +8,13 @@ const settings = (user: User, ...parameters: [string, string][]) =>
 
 describe('settings of a request', () => {
   it('are bounded by the limits, whatever is asked', () => {
+    const time = (user: User, asked?: string) =>
+      settingsOf(asked === undefined ? [] : [['max_execution_time', asked]], user, limits).timeMsMax
     for (const asked of [undefined, '', '0', '999999', '1e300', 'Infinity']) {
-      const given = settings(
-        'reader',
-        ...(asked === undefined ? [] : [['max_execution_time', asked] as [string, string]]),
-      )
-      expect(given.max_execution_time).toBe('30')
+      expect([time('reader', asked), time('writer', asked)]).toEqual([30_000, 600_000])
     }
-    expect(settings('reader', ['max_execution_time', '2.5']).max_execution_time).toBe('2.5')
-    expect(settings('writer').max_execution_time).toBe('600')
+    expect(time('reader', '2.5')).toBe(2500)
+    expect(settings('reader', ['max_execution_time', '2.5']).max_execution_time).toBe('7.5')
     expect(settings('reader', ['max_memory_usage', '99999999999']).max_memory_usage).toBe(
       String(limits.statementMemoryBytesMax),
     )
