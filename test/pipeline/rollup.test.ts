@@ -131,8 +131,8 @@ describe('the block of a segment', () => {
   })
 
   test.each([1, 2, 3])('is what the plain way gives, over several batches (seed %i)', (seed) => {
-    const rows = randomRows(4000, seed)
-    // A log of 3 000 observations is counted about ten times.
+    const rows = randomRows(2000, seed)
+    // A log of 3 000 observations is counted about five times.
     const rollup = createRollup({ logMax: 3000 })
     for (let k = 0; k < rows.length; k += 700) rollup.add(batchOf(rows.slice(k, k + 700)))
     const want = expected(rows)
