@@ -1,35 +1,22 @@
 import uPlot from '/vendor/uplot.js'
 import type { LatencyPoint } from './api.ts'
+import { axisValue, type ChartUpdate, gridOf, noteText, QUANTILES, readoutText } from './chart-grid.ts'
 import { fill, h, setAttribute } from './dom.ts'
-import { boundsText, count, duration, unitFor } from './format.ts'
+import { type DurationUnit, unitFor } from './format.ts'
 import { chartSentence, enoughFor } from './sentences.ts'
-import { clock, type Zone } from './time.ts'
+import { clock } from './time.ts'
 
 /**
  * Latency over time: a line per quantile, one hue by lightness, named at its end; a band from low to high; hollow points
  * where there are too few requests for that quantile; everything after `through` is veiled, because it is not complete.
  * A gap is a gap, never zero. Dragging, or Shift with the arrow keys and Enter, chooses a window.
  */
-export const QUANTILES = ['0.5', '0.9', '0.99'] as const
-
-export interface ChartUpdate {
-  readonly points: readonly LatencyPoint[]
-  readonly fromMs: number
-  readonly toMs: number
-  readonly stepMs: number
-  readonly throughMs: number | null
-  readonly zone: Zone
-  readonly precisionNs: number
-}
-
 export interface LatencyChart {
   readonly element: HTMLElement
   update(update: ChartUpdate): void
 }
 
 const HEIGHT_PX = 300
-/** Above this ratio of the largest to the smallest value the axis is logarithmic. */
-const LOG_RATIO = 30
 
 export function createLatencyChart(options: {
   /** Called with the window that was dragged. */
@@ -67,7 +54,7 @@ export function createLatencyChart(options: {
     const grid = gridOf(update)
     times = grid.times
     byTime = grid.byTime
-    const log = grid.max / grid.min > LOG_RATIO
+    const { log } = grid
     // uPlot keeps its axes for life: another kind of axis is another plot.
     const wanted = `${log} ${update.zone} ${unitFor(grid.values)}`
     if (plot === undefined || shape !== wanted) {
@@ -83,7 +70,7 @@ export function createLatencyChart(options: {
     fill(notes, noteText(update, log))
   }
 
-  function plotOptions(log: boolean, unit: ReturnType<typeof unitFor>): uPlot.Options {
+  function plotOptions(log: boolean, unit: DurationUnit): uPlot.Options {
     const style = getComputedStyle(element)
     const color = (name: string) => style.getPropertyValue(name).trim()
     const text = color('--text-quiet')
@@ -264,81 +251,6 @@ export function createLatencyChart(options: {
       draw(update)
     },
   }
-}
-
-/** What the cursor is on, with value, bound and n. */
-function readoutText(time: number, point: LatencyPoint | undefined, update: ChartUpdate | undefined): string {
-  const zone = update?.zone ?? 'utc'
-  if (point === undefined) return `${clock(time, zone)}   no requests`
-  const values = QUANTILES.flatMap((quantile) => {
-    const value = point.quantiles[quantile]
-    if (value === undefined) return []
-    const bounds = boundsText(value)
-    const text = duration(value, { precisionNs: update?.precisionNs ?? 1 })
-    return [`p${Number(quantile) * 100} ${text}${bounds === '' ? '' : ` (${bounds})`}`]
-  })
-  const incomplete = update?.throughMs != null && time + update.stepMs > update.throughMs
-  return [clock(time, zone), ...values, `n ${count(point.n)}`, incomplete ? 'not complete' : '']
-    .filter((part) => part !== '')
-    .join('   ')
-}
-
-interface Grid {
-  readonly times: number[]
-  readonly byTime: Map<number, LatencyPoint>
-  /** Seconds, then value, low and high of each quantile. */
-  readonly data: uPlot.AlignedData
-  readonly values: number[]
-  readonly min: number
-  readonly max: number
-}
-
-/** One place per step of the window, so that steps without requests are gaps. */
-function gridOf(update: ChartUpdate): Grid {
-  const { fromMs, toMs, stepMs } = update
-  const byTime = new Map(update.points.map((point) => [Date.parse(point.time), point]))
-  const times: number[] = []
-  for (let time = Math.floor(fromMs / stepMs) * stepMs; time < toMs; time += stepMs) times.push(time)
-  const values: number[] = []
-  const columns = QUANTILES.flatMap((quantile) => {
-    const of = (side: 'value' | 'low' | 'high') =>
-      times.map((time) => {
-        const value = byTime.get(time)?.quantiles[quantile]?.[side] ?? null
-        if (value !== null && value > 0) values.push(value)
-        return value
-      })
-    return [of('value'), of('low'), of('high')]
-  })
-  return {
-    times,
-    byTime,
-    data: [times.map((time) => time / 1000), ...columns],
-    values,
-    min: values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY),
-    max: values.reduce((a, b) => Math.max(a, b), 0),
-  }
-}
-
-function noteText({ points, stepMs }: ChartUpdate, log: boolean): string {
-  const n = points.reduce((sum, point) => sum + point.n, 0)
-  const few = points.some((point) => !enoughFor(0.99, point.n))
-  return [
-    `Each point is ${stepMs >= 60_000 ? `${stepMs / 60_000} min` : `${stepMs / 1000} s`}${points.length > 0 ? `, about ${count(n / points.length)} requests` : ''}.`,
-    log ? 'Log axis.' : '',
-    few ? 'Hollow points: too few requests for that percentile (p99 needs 368).' : '',
-  ]
-    .filter((part) => part !== '')
-    .join(' ')
-}
-
-function axisValue(ms: number, unit: ReturnType<typeof unitFor>): string {
-  // On a log axis only powers of ten and their doubles and fives have room for a name.
-  return ms === 0
-    ? '0'
-    : duration(ms, { unit: ms < 1 && unit === 'ms' ? 'µs' : ms >= 1_000 && unit === 'ms' ? 's' : unit }).replace(
-        /\.0+(?=\D|$)|(\.\d*?)0+(?=\D|$)/,
-        '$1',
-      )
 }
 
 function scaledFont(font: string): string {

@@ -1,22 +1,12 @@
-import {
-  ApiError,
-  call,
-  type LatencyAnswer,
-  type Parameters,
-  type PhasesAnswer,
-  REQUEST_COLUMNS,
-  type RequestsAnswer,
-  type ServicesAnswer,
-  type StatusAnswer,
-} from './api.ts'
-import { QUANTILES } from './chart.ts'
+import { ApiError, call, type StatusAnswer } from './api.ts'
 import { fill, h } from './dom.ts'
+import { type Figures, fetchFigures, windowOf } from './figures.ts'
 import { count, span } from './format.ts'
 import { createFrame } from './frame.ts'
-import { createOverview, type Figures, SLOWEST } from './overview.ts'
+import { createOverview } from './overview.ts'
 import { createStart } from './start.ts'
 import { DEFAULT_STATE, isLive, type PageState, parseState, printState } from './state.ts'
-import { iso, moveWindow, parseTime, stepFor, type Zone, zoomWindow } from './time.ts'
+import { iso, moveWindow, type Zone, zoomWindow } from './time.ts'
 
 /**
  * The page. Its state is the address; every change of it loads anew, and while the window ends now it loads again every
@@ -27,10 +17,6 @@ const STATUS_MS = 10_000
 /** While nothing has arrived the checklist has to feel alive. */
 const START_STATUS_MS = 1_000
 const DIM_AFTER_MS = 300
-const POINTS_MAX = 100
-/** With what else is on the page this keeps it below 3 000 elements. The server sorts, so the worst are among them. */
-const SERVICES_MAX = 80
-const REQUESTS_SHOWN = 25
 
 let state = parseState(location.hash)
 let arrivedAt = location.hash
@@ -100,35 +86,6 @@ async function load(): Promise<void> {
     }
   }
   render()
-}
-
-/** The six calls that one picture takes. */
-async function fetchFigures(at: PageState, signal: AbortSignal): Promise<Figures> {
-  const nowMs = Date.now()
-  const [fromMs, toMs] = windowOf(at, nowMs)
-  const step = stepFor(toMs - fromMs, POINTS_MAX)
-  const common: Parameters = { from: at.from, to: at.to, where: at.where }
-  const set: Parameters = at.set === 'slowest' ? { slowest: String(SLOWEST) } : {}
-  const q = QUANTILES.join()
-  const [services, latency, whole, phases, phasesByService, requests] = await Promise.all([
-    call<ServicesAnswer>('services', { ...common, sort: sortFor(at), limit: String(SERVICES_MAX) }, signal),
-    call<LatencyAnswer>('latency', { ...common, q, step: step.text }, signal),
-    call<LatencyAnswer>('latency', { ...common, q }, signal),
-    call<PhasesAnswer>('phases', { ...common, ...set, q: '0.5,0.99' }, signal),
-    call<PhasesAnswer>('phases', { ...common, ...set, q: '0.5', by: 'destination_service' }, signal),
-    call<RequestsAnswer>(
-      'requests',
-      { ...common, order: at.order, limit: String(REQUESTS_SHOWN), columns: REQUEST_COLUMNS.join() },
-      signal,
-    ),
-  ])
-  return { services, latency, whole, phases, phasesByService, requests, stepMs: step.ms }
-}
-
-/** The server's name of the order: it decides which services come, the table then sorts those. */
-function sortFor({ sort }: PageState): string {
-  if (sort === 'destination_service') return 'name'
-  return ['n', 'rate', 'error_ratio', 'aborted_ratio', 'p50', 'p90', 'p99'].includes(sort) ? sort : 'n'
 }
 
 async function loadStatus(): Promise<void> {
@@ -225,12 +182,6 @@ function wider(nowMs: number): PageState {
   return isLive(state)
     ? { ...state, from: iso(toMs - 2 * (toMs - fromMs)) }
     : { ...state, ...zoomWindow(fromMs, toMs, 2) }
-}
-
-function windowOf(at: PageState, nowMs: number): [number, number] {
-  const toMs = parseTime(at.to, nowMs) ?? nowMs
-  const fromMs = parseTime(at.from, nowMs) ?? toMs - 900_000
-  return [Math.min(fromMs, toMs - 1_000), toMs]
 }
 
 /** What only this browser remembers. Without storage, as some settings have it, nothing is. */

@@ -1,35 +1,30 @@
 import {
-  type LatencyAnswer,
+  type LatencyPoint,
   PHASES,
   type PhaseSeries,
-  type PhasesAnswer,
   type RequestRow,
-  type RequestsAnswer,
   type ServiceRow,
   type ServicesAnswer,
 } from './api.ts'
-import { createLatencyChart, QUANTILES } from './chart.ts'
+import { createLatencyChart } from './chart.ts'
+import {
+  type PhaseRow,
+  phaseColumns,
+  pointColumns,
+  requestColumns,
+  SERVICE,
+  serviceColumns,
+  serviceOf,
+} from './columns.ts'
 import { fill, h, setAttribute } from './dom.ts'
-import { boundsText, count, doubtText, duration, MISSING, percent, rate, unitFor } from './format.ts'
-import { PHASE_TEXT, phaseMeans, phasesOf } from './phases.ts'
-import { enoughFor, headline, health } from './sentences.ts'
+import type { Figures } from './figures.ts'
+import { count, duration, unitFor } from './format.ts'
+import { phaseMeans } from './phases.ts'
+import { headline, health } from './sentences.ts'
 import { type PageState, withFilter } from './state.ts'
 import { stripCell } from './strip.ts'
-import { type Column, createTable } from './table.ts'
-import { clock, windowText, type Zone } from './time.ts'
-
-/** Everything one picture of the overview is made of, from answers to one window and one set of filters. */
-export interface Figures {
-  readonly services: ServicesAnswer
-  /** Quantiles over time, and of the whole window. */
-  readonly latency: LatencyAnswer
-  readonly whole: LatencyAnswer
-  /** Of all requests or the slowest, together and by service. */
-  readonly phases: PhasesAnswer
-  readonly phasesByService: PhasesAnswer
-  readonly requests: RequestsAnswer
-  readonly stepMs: number
-}
+import { createTable } from './table.ts'
+import { windowText, type Zone } from './time.ts'
 
 export interface OverviewOptions {
   readonly onState: (state: PageState) => void
@@ -42,10 +37,6 @@ export interface Overview {
   update(figures: Figures, state: PageState, zone: Zone): void
 }
 
-/** Share of the requests that "the slowest" means. */
-export const SLOWEST = 0.01
-const SERVICE = 'destination_service'
-
 export function createOverview({ onState, onWindow }: OverviewOptions): Overview {
   let state: PageState | undefined
   const change = (next: (state: PageState) => PageState): void => {
@@ -54,7 +45,7 @@ export function createOverview({ onState, onWindow }: OverviewOptions): Overview
   const title = h('h1')
   const subtitle = h('p', { class: 'quiet' })
   const chart = createLatencyChart({ onWindow })
-  const pointsTable = createTable<LatencyAnswer['series'][number]['points'][number]>({ caption: 'Latency over time' })
+  const pointsTable = createTable<LatencyPoint>({ caption: 'Latency over time' })
   const phasesTable = createTable<PhaseRow>({ caption: 'Where the time goes, by phase' })
   const phasesNote = h('p', { class: 'quiet' })
   const phasesStrip = h('div', { class: 'wide-strip' })
@@ -242,182 +233,9 @@ export function createOverview({ onState, onWindow }: OverviewOptions): Overview
       total: answer.rows_total,
     })
     const more = answer.rows_total - answer.services.length
-    fill(servicesNote, more > 0 ? `${count(more)} more services with fewer requests. Filter to see them.` : '')
+    fill(servicesNote, more > 0 ? `${count(more)} more services come after these. Filter to see them.` : '')
     setAttribute(servicesNote, 'hidden', more <= 0)
   }
-}
-
-type PhaseRow = { readonly phase: (typeof PHASES)[number] | 'total' } & PhaseSeries['total']
-
-function phaseColumns(unit: ReturnType<typeof unitFor>, precisionNs: number): Column<PhaseRow>[] {
-  const quantile = (q: string): Column<PhaseRow> => ({
-    id: q,
-    head: `p${Number(q) * 100} ${unit}`,
-    numeric: true,
-    cell: (row) => duration(row.quantiles[q], { unit, bare: true, precisionNs }),
-    cellTitle: (row) => titleOf(row.quantiles[q]),
-  })
-  return [
-    {
-      id: 'phase',
-      head: 'phase',
-      cell: ({ phase }) => ({
-        key: phase,
-        make: () =>
-          h(
-            'span',
-            { class: 'phase-name' },
-            h('span', { class: `swatch ${phase}`, 'aria-hidden': 'true' }),
-            phase,
-            phase === 'total' ? '' : h('span', { class: 'owner' }, PHASE_TEXT[phase].owner),
-          ),
-      }),
-      cellTitle: ({ phase }) => (phase === 'total' ? undefined : PHASE_TEXT[phase].meaning),
-    },
-    {
-      id: 'mean',
-      head: `mean ${unit}`,
-      numeric: true,
-      cell: (row) => duration(row.mean, { unit, bare: true, precisionNs }),
-    },
-    { id: 'share', head: 'share', numeric: true, cell: (row) => percent(row.share, 1_000) },
-    quantile('0.5'),
-    quantile('0.99'),
-  ]
-}
-
-function serviceColumns(options: {
-  readonly unit: ReturnType<typeof unitFor>
-  readonly precisionNs: number
-  readonly strips: ReadonlyMap<string, ReturnType<typeof phaseMeans>>
-  readonly set: PageState['set']
-  readonly open: (service: string) => void
-}): Column<ServiceRow>[] {
-  const { unit, precisionNs, strips } = options
-  const quantile = (id: 'p50' | 'p90' | 'p99', q: number): Column<ServiceRow> => ({
-    id,
-    head: `${id} ${unit}`,
-    title: 'Nearest rank; the true value is within the bound that each cell names',
-    numeric: true,
-    // Below the limit there is no upper end: the value is shown, and marked.
-    cell: (row) => `${duration(row[id], { unit, bare: true, precisionNs })}${enoughFor(q, row.n) ? '' : ' °'}`,
-    cellTitle: (row) => `${titleOf(row[id])}${enoughFor(q, row.n) ? '' : `; n = ${count(row.n)}: too few for ${id}`}`,
-    order: (row) => row[id].value,
-  })
-  return [
-    {
-      id: SERVICE,
-      head: 'service',
-      cell: (row) => ({
-        key: serviceOf(row),
-        make: () =>
-          h('button', { type: 'button', class: 'link', click: () => options.open(serviceOf(row)) }, serviceOf(row)),
-      }),
-      cellTitle: (row) => `Only ${serviceOf(row)}`,
-      order: serviceOf,
-    },
-    { id: 'state', head: 'state', cell: (row) => health(row).text },
-    { id: 'n', head: 'requests', numeric: true, cell: (row) => count(row.n), order: (row) => row.n },
-    { id: 'rate', head: 'per s', numeric: true, cell: (row) => rate(row.rate), order: (row) => row.rate },
-    {
-      id: 'error_ratio',
-      head: 'errors',
-      title: 'Share of class server_error: the service or a proxy failed, also after the headers',
-      numeric: true,
-      cell: (row) => percent(row.error_ratio, row.n),
-      order: (row) => row.error_ratio,
-    },
-    {
-      id: 'aborted_ratio',
-      head: 'aborted',
-      title: 'Share of class aborted: the client left before the answer was complete',
-      numeric: true,
-      cell: (row) => percent(row.aborted_ratio, row.n),
-      order: (row) => row.aborted_ratio,
-    },
-    quantile('p50', 0.5),
-    quantile('p90', 0.9),
-    quantile('p99', 0.99),
-    {
-      id: 'phases',
-      head: options.set === 'all' ? 'phases (mean)' : 'phases (slowest 1 %)',
-      cell: (row) => stripCell(strips.get(serviceOf(row)) ?? null),
-    },
-  ]
-}
-
-function pointColumns(
-  points: LatencyAnswer['series'][number]['points'],
-  zone: Zone,
-  precisionNs: number,
-): Column<LatencyAnswer['series'][number]['points'][number]>[] {
-  const unit = unitFor(points.map((point) => point.quantiles['0.99']?.value ?? null))
-  return [
-    { id: 'time', head: 'from', cell: (point) => clock(Date.parse(point.time), zone) },
-    { id: 'n', head: 'requests', numeric: true, cell: (point) => count(point.n) },
-    ...QUANTILES.map((q) => ({
-      id: q,
-      head: `p${Number(q) * 100} ${unit}`,
-      numeric: true,
-      cell: (point: (typeof points)[number]) => duration(point.quantiles[q], { unit, bare: true, precisionNs }),
-      cellTitle: (point: (typeof points)[number]) => titleOf(point.quantiles[q]),
-    })),
-  ]
-}
-
-function requestColumns(rows: readonly RequestRow[], zone: Zone): Column<RequestRow>[] {
-  const unit = unitFor(rows.map((row) => (row.duration_ns === undefined ? null : row.duration_ns / 1e6)))
-  const text = (value: string | number | null | undefined) =>
-    value === null || value === undefined || value === '' ? MISSING : String(value)
-  return [
-    {
-      id: 'end_time',
-      head: 'ended',
-      cell: (row) => (row.end_time === undefined ? MISSING : clock(Date.parse(row.end_time), zone, { millis: true })),
-      cellTitle: (row) => row.end_time,
-    },
-    {
-      id: 'who',
-      head: 'from → to',
-      cell: (row) =>
-        `${row.source_workload || (row.reporter === 'gateway' ? 'outside' : MISSING)} → ${text(row.destination_service)}`,
-    },
-    {
-      id: 'what',
-      head: 'request',
-      cell: (row) =>
-        row.kind === 'http' || row.kind === undefined ? `${text(row.method)} ${text(row.path)}` : text(row.kind),
-      cellTitle: (row) => row.path,
-    },
-    {
-      id: 'code',
-      head: 'code',
-      cell: (row) => `${text(row.response_code)}${row.response_flags ? ` ${row.response_flags}` : ''}`,
-      cellTitle: (row) =>
-        [row.class, row.response_code_details, row.outcome && `answered by ${row.outcome}`].filter(Boolean).join(', '),
-    },
-    {
-      id: 'duration',
-      head: `took ${unit}`,
-      numeric: true,
-      cell: (row) => duration(row.duration_ns === undefined ? null : row.duration_ns / 1e6, { unit, bare: true }),
-      cellTitle: (row) => (row.duration_ns === undefined ? undefined : `${row.duration_ns} ns`),
-    },
-    { id: 'phases', head: 'phases', cell: (row) => stripCell(phasesOf(row)) },
-    { id: 'details', head: 'details', cell: (row) => detailsOf(row) },
-  ]
-}
-
-/** What is worth a word: who answered, why, and how many attempts it took. */
-function detailsOf(row: RequestRow): string {
-  const attempts = row.attempts ?? 0
-  return [
-    row.outcome === 'upstream' || row.outcome === undefined ? '' : `${row.outcome}:`,
-    row.response_code_details === 'via_upstream' ? '' : (row.response_code_details ?? ''),
-    attempts > 1 ? `${attempts} attempts` : '',
-  ]
-    .filter((part) => part !== '')
-    .join(' ')
 }
 
 /** Of everything; null when the answer left services out, because a part is not the whole. */
@@ -425,14 +243,6 @@ function errorRatioOf({ services, rows_total }: ServicesAnswer): number | null {
   const n = services.reduce((sum, row) => sum + row.n, 0)
   if (n === 0 || services.length < rows_total) return null
   return services.reduce((sum, row) => sum + row.n * row.error_ratio, 0) / n
-}
-
-function serviceOf(row: ServiceRow): string {
-  return row.labels[SERVICE] ?? ''
-}
-
-function titleOf(value: { value: number; low: number; high: number } | undefined): string | undefined {
-  return value === undefined ? undefined : `${boundsText(value) || duration(value)}, ${doubtText(value)}`
 }
 
 function subjectOf(state: PageState): string {
