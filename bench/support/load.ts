@@ -9,7 +9,10 @@ import { createEntryGenerator } from './als-entries.ts'
  *
  * Every entry is made anew: request ids and paths are unique. Prints one JSON line when everything was sent and the
  * streams were ended by the server's answer. `--rate` is entries per second over all streams; without it as fast as
- * flow control lets it. `--seconds` bounds the time instead of the count.
+ * flow control lets it. `--seconds` bounds the time instead of the count. `--node` is the number of the first stream's node.
+ *
+ * With `--report` it prints how much was handed to the socket after every message, and takes the end of the server, at
+ * any moment, as its own end. SIGTERM ends the streams politely.
  */
 const { values } = parseArgs({
   options: {
@@ -20,6 +23,8 @@ const { values } = parseArgs({
     streams: { type: 'string', default: '4' },
     entries: { type: 'string', default: '32' },
     seed: { type: 'string', default: '1' },
+    node: { type: 'string', default: '0' },
+    report: { type: 'boolean', default: false },
   },
 })
 if (values.to === undefined) throw new Error('--to HOST:PORT is missing')
@@ -29,6 +34,10 @@ const rate = values.rate === undefined ? Number.POSITIVE_INFINITY : Number(value
 const deadline =
   values.seconds === undefined ? Number.POSITIVE_INFINITY : performance.now() + Number(values.seconds) * 1000
 const countMax = values.seconds === undefined ? Number(values.count) : Number.POSITIVE_INFINITY
+let stopped = false
+process.once('SIGTERM', () => {
+  stopped = true
+})
 const PATH = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs'
 
 let sent = 0
@@ -37,14 +46,14 @@ const began = performance.now()
 
 /** Whether the next message is due; paced by the clock, so a late timer catches up. */
 const due = (): boolean =>
-  sent < countMax && performance.now() < deadline && sent <= ((performance.now() - began) / 1000) * rate
-const over = (): boolean => sent >= countMax || performance.now() >= deadline
+  !stopped && sent < countMax && performance.now() < deadline && sent <= ((performance.now() - began) / 1000) * rate
+const over = (): boolean => stopped || sent >= countMax || performance.now() >= deadline
 
 async function runStream(index: number): Promise<void> {
   // Entries lie as far apart as they are sent, so that they end now and not in another minute.
   const spacingNs = (streamsCount / Math.min(rate, 400_000)) * 1e9
   const generator = createEntryGenerator(Number(values.seed) * 1000 + index, {
-    node: index,
+    node: Number(values.node) + index,
     startMs: Date.now() - 100,
     spacingNs,
     entriesPerMessage: entries,
@@ -78,6 +87,7 @@ async function runStream(index: number): Promise<void> {
       frame.set(message, 5)
       sent += Math.min(entries, countMax - sent)
       bytes += message.length
+      if (values.report) process.stdout.write(`{"sent":${sent}}\n`)
       if (!stream.write(frame)) await new Promise((done) => stream.once('drain', done))
     }
     stream.end()
@@ -87,7 +97,12 @@ async function runStream(index: number): Promise<void> {
   await Promise.race([work(), failed])
 }
 
-await Promise.all(Array.from({ length: streamsCount }, (_, index) => runStream(index)))
+const all = Promise.all(Array.from({ length: streamsCount }, (_, index) => runStream(index)))
+if (values.report) {
+  await all.catch(() => {})
+  process.exit(0)
+}
+await all
 const seconds = (performance.now() - began) / 1000
 const cpu = process.cpuUsage()
 console.log(

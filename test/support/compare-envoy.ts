@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PHASES } from '../../src/model/phases.ts'
-import { OUTCOMES } from '../../src/model/schema.ts'
+import { OUTCOMES, ROW_TABLES, type RowTable } from '../../src/model/schema.ts'
 import { type AccessLogLine, isRequest, settledAccessLog } from './envoy/access-log.ts'
 import { drive } from './envoy/drive.ts'
 import { startRig } from './envoy/rig.ts'
@@ -25,6 +25,12 @@ type Row = Readonly<Record<string, unknown>>
 interface Requests {
   readonly rows: Row[]
   readonly next_cursor: string | null
+}
+interface LedgerRow {
+  readonly received: number
+  readonly decoded: number
+  readonly rejected: number
+  readonly unexplained: number
 }
 interface Latency {
   readonly method: string
@@ -60,12 +66,11 @@ export async function compareWithEnvoy(
     compareRows(lines, rows, differ)
     checkPhases(rows, differ)
     const histogramWorstError = await compareLatency(sidecast, rows, differ)
-    const ledger = await sidecast.get<{ nodes: { received: number; decoded: number; rejected: number }[] }>(
-      '/api/v1/ledger',
-    )
-    for (const node of ledger.nodes) {
+    const ledger = await sidecast.get<{ rows: LedgerRow[] }>('/api/v1/ledger')
+    for (const node of ledger.rows) {
       if (node.received !== node.decoded + node.rejected) differ(`ledger: ${JSON.stringify(node)}`)
       if (node.rejected !== 0) differ(`ledger: ${node.rejected} entries of a real Envoy rejected`)
+      if (node.unexplained !== 0) differ(`ledger: ${node.unexplained} entries unexplained`)
     }
     const tables = await tableCounts(sidecast)
     const inLog = (type: RegExp) => all.filter((line) => type.test(line.access_log_type)).length
@@ -88,28 +93,29 @@ export async function compareWithEnvoy(
   }
 }
 
+/** Until the store has as many requests as Envoy logged, and no more come. */
 async function rowsArrived(sidecast: Sidecast, expected: number): Promise<void> {
   const deadline = performance.now() + 60_000
   let counted = -1
   while (performance.now() < deadline) {
-    const now = (await tableCounts(sidecast)).requests
+    const now = await storedRequests(sidecast)
     if (now >= expected && now === counted) return
     counted = now
-    await sleep(500)
+    await sleep(1000)
   }
 }
 
-/** Rows of each table, as the ledger's store side counts them. */
-async function tableCounts(
-  sidecast: Sidecast,
-): Promise<{ requests: number; attempts: number; progress: number; connections: number }> {
-  const { tables } = await sidecast.get<{ tables: Record<string, number> }>('/api/v1/ledger?by=node')
-  return {
-    requests: tables.requests ?? 0,
-    attempts: tables.attempts ?? 0,
-    progress: tables.progress ?? 0,
-    connections: tables.connections ?? 0,
-  }
+async function storedRequests(sidecast: Sidecast): Promise<number> {
+  const { series } = await sidecast.get<Latency>('/api/v1/latency?from=-2h&to=now&view=all&method=exact&q=0.5')
+  return series[0]?.points[0]?.n ?? 0
+}
+
+/** Rows decoded by table, as Sidecast's own metrics count them. */
+async function tableCounts(sidecast: Sidecast): Promise<Record<RowTable, number>> {
+  const page = await (await fetch(`http://${sidecast.http}/metrics`)).text()
+  const count = (table: RowTable) =>
+    Number(new RegExp(`^sidecast_als_entries_total\\{table="${table}"\\} (\\d+)$`, 'm').exec(page)?.[1] ?? Number.NaN)
+  return Object.fromEntries(ROW_TABLES.map((table) => [table, count(table)])) as Record<RowTable, number>
 }
 
 async function allRows(sidecast: Sidecast): Promise<Row[]> {
