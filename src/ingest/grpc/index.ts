@@ -1,6 +1,6 @@
 export type { GrpcCounters } from './counters.ts'
 export { createHealthService, type Health } from './health.ts'
 export { GRPC_LIMITS, type GrpcLimits } from './limits.ts'
-export { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './server.ts'
+export { createGrpcServer, type GrpcServer, type GrpcServerOptions, type Stranger } from './server.ts'
 export type { CallInfo, Gate, GrpcService, Method, StreamHandler } from './service.ts'
 export { STATUS, type Status, status } from './status.ts'

@@ -28,6 +28,15 @@ export interface GrpcServer extends Stage {
   readonly counters: Readonly<GrpcCounters>
   /** Bytes that wait unread behind closed gates, now. */
   unreadBytes(): number
+  /** The last client that spoke something else; null when there was none. */
+  readonly lastStranger: Stranger | null
+}
+
+export interface Stranger {
+  readonly spoken: Exclude<Spoken, 'http2'>
+  readonly peer: string
+  /** Wall clock, ms. */
+  readonly timeMs: number
 }
 
 export interface GrpcServerOptions {
@@ -77,6 +86,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let timer: NodeJS.Timeout | undefined
   let stopping: Promise<void> | undefined
   let onEmpty: (() => void) | undefined
+  let lastStranger: Stranger | null = null
 
   const http2 = createHttp2Server({
     maxSessionMemory: 64,
@@ -146,9 +156,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     if (spoken === 'tls') counters.connectionsTls++
     else if (spoken === 'http1') counters.connectionsHttp1++
     else counters.connectionsOther++
-    once(spoken, () => {
-      log.warn({ address, peer: peerOf(socket), spoken }, TURNED_AWAY[spoken])
-    })
+    const peer = peerOf(socket)
+    lastStranger = { spoken, peer, timeMs: wallClock() }
+    once(spoken, () => log.warn({ address, peer, spoken }, TURNED_AWAY[spoken]))
     socket.end(farewell(spoken))
     socket.resume()
     socket.setTimeout(1000, () => socket.destroy())
@@ -240,6 +250,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     },
     counters,
     unreadBytes,
+    get lastStranger() {
+      return lastStranger
+    },
     async start() {
       const parsed = parseAddress(options.listen)
       if (parsed === null) throw cannotBind(options, new Error('not host:port'))

@@ -3,6 +3,7 @@ import { connect as connectTcp, createServer } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { Metadata, type ServiceError } from '@grpc/grpc-js'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { seededRandom } from '../../../src/demo/shop.ts'
 import { SidecastError } from '../../../src/errors.ts'
 import { createGrpcServer, STATUS, status } from '../../../src/ingest/grpc/index.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
@@ -11,6 +12,7 @@ import { STREAM, startTestServer, UNARY } from '../../support/grpc-server.ts'
 import {
   connectBare,
   data,
+  END_STREAM,
   h2Frame,
   PREFACE,
   requestHeaders,
@@ -593,6 +595,7 @@ describe('hostile and mistaken clients', () => {
     await other.closed
     expect(server.counters).toMatchObject({ connectionsHttp1: 3, connectionsTls: 1, connectionsOther: 1 })
     expect(warn.mock.calls.map(([fields]) => fields.spoken)).toEqual(['http1', 'tls', 'other'])
+    expect(server.lastStranger).toMatchObject({ spoken: 'other', peer: expect.stringMatching(/^127\.0\.0\.1:\d+$/) })
   })
 
   test('a port check is counted and not logged', async () => {
@@ -675,6 +678,34 @@ describe('hostile and mistaken clients', () => {
       expect(socket.destroyed || socket.readableEnded).toBe(true)
     }
     expect((await grpcClient(server.address).unary(UNARY, Buffer.from('ab'))).toString()).toBe('ba')
+  })
+
+  test('frames with any bytes wrong end at most their own connection', async () => {
+    const { server } = await startTestServer()
+    const good = Buffer.concat([
+      PREFACE,
+      SETTINGS,
+      requestHeaders(1, STREAM),
+      data(1, frame(Buffer.from('one'))),
+      requestHeaders(3, UNARY),
+      data(3, frame(Buffer.from('two')), END_STREAM),
+      reset(1, constants.NGHTTP2_CANCEL),
+    ])
+    const random = seededRandom(20_260_101)
+    const clients = Array.from({ length: 150 }, () => {
+      const bytes = Buffer.from(good)
+      for (let k = 0; k < 1 + random() * 6; k++) {
+        bytes[PREFACE.length + Math.floor(random() * (bytes.length - PREFACE.length))] = Math.floor(random() * 256)
+      }
+      const client = connectBare(server.address)
+      client.socket.end(bytes.subarray(0, Math.floor(bytes.length * (0.5 + random()))))
+      return client
+    })
+    await until('all are gone', () => clients.every(({ socket }) => socket.readableEnded || socket.destroyed), 10_000)
+    for (const { socket } of clients) socket.destroy()
+    expect((await grpcClient(server.address).unary(UNARY, Buffer.from('ab'))).toString()).toBe('ba')
+    await until('nothing is left', () => server.counters.streamsOpen === 0 && server.counters.connectionsOpen <= 1)
+    expect(server.counters.streamsFailed).toBe(0)
   })
 
   test('headers beyond the limit are refused, the connection or at least the stream', async () => {
