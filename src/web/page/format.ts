@@ -38,7 +38,7 @@ export function unitFor(valuesMs: readonly (number | null | undefined)[]): Durat
   if (median === undefined) return 'ms'
   if (median < MS_PER.µs) return 'ns'
   if (median < MS_PER.ms) return 'µs'
-  if (median < 2 * MS_PER.s) return 'ms'
+  if (median < MS_PER.s) return 'ms'
   if (median < 2 * MS_PER.min) return 's'
   return median < 2 * MS_PER.h ? 'min' : 'h'
 }
