@@ -33,9 +33,9 @@ export function readCursor(text: string, question: readonly string[]): Cursor {
       parameter: 'cursor',
       help: 'pass next_cursor as it came, and all other parameters as in the first question',
     })
-  const [version, digest, from, to, key, endTime, tie, shown, ...rest] = Buffer.from(text, 'base64url')
-    .toString('latin1')
-    .split('.')
+  const bytes = Buffer.from(text, 'base64url')
+  if (bytes.toString('base64url') !== text) throw wrong('the cursor cannot be read')
+  const [version, digest, from, to, key, endTime, tie, shown, ...rest] = bytes.toString('latin1').split('.')
   if (version !== String(VERSION) || shown === undefined || rest.length > 0) throw wrong('the cursor cannot be read')
   if (digest !== digestOf(question)) throw wrong('the cursor belongs to another question')
   const numbers = [from, to, key, endTime, tie].map((part) => readBase36(part!))
