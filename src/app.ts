@@ -9,7 +9,7 @@ import { createAlsDecoder } from './ingest/als/decode.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
 import { createNodeReader } from './ingest/als/node.ts'
 import { createAlsReceiver } from './ingest/als/receiver.ts'
-import { createGrpcServer } from './ingest/grpc/index.ts'
+import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
@@ -120,10 +120,16 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     gate: lane.gate,
     onDecoded: (node, decoded, rejected) => ledger.arrived(node, decoded, rejected),
   })
+  const health = createHealthService(als.services.map((service) => service.name))
+  const setServing = (serving: boolean): void => {
+    for (const name of ['', ...als.services.map((service) => service.name)]) health.set(name, serving)
+  }
+  lane.gate.onClose(() => setServing(false))
+  lane.gate.onOpen(() => setServing(true))
   const grpc = createGrpcServer({
     listen: config.ingest.grpc.listen,
     option: 'ingest.grpc.listen',
-    services: als.services,
+    services: [...als.services, health.service],
     limits: { messageBytesMax: parseBytes(config.ingest.grpc.messageMax)!, streamsMax: config.ingest.grpc.streamsMax },
     keepaliveMs: parseDuration(config.ingest.grpc.keepalive)!,
     streamAgeMs: parseDuration(config.ingest.grpc.streamAge)!,
@@ -180,6 +186,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     await stage.start()
   }
   const stop = async (): Promise<void> => {
+    setServing(false)
     // A timer that holds the process, unlike AbortSignal.timeout: draining must not end because nothing else is left.
     const deadline = new AbortController()
     const timer = setTimeout(() => deadline.abort(), STOP_MS)
@@ -190,11 +197,12 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   try {
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
-    for (const stage of [sink, journal, ledger, delivery, disk, query, mesh, lane, grpc]) await start(stage)
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc]) await start(stage)
   } catch (error) {
     await stop()
     throw error
   }
+  setServing(true)
   return { addresses: { http: query.address, grpc: grpc.address }, stop }
 }
 

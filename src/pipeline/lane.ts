@@ -31,6 +31,7 @@ export interface Lane extends Stage {
 export interface LaneGate {
   readonly closed: boolean
   onOpen(listener: () => void): void
+  onClose(listener: () => void): void
 }
 
 /** What the lane tells the ledger. */
@@ -156,23 +157,30 @@ class IngestLane implements Lane {
 
 class Gate implements LaneGate {
   #closed = false
-  readonly #listeners: (() => void)[] = []
+  readonly #openListeners: (() => void)[] = []
+  readonly #closeListeners: (() => void)[] = []
 
   get closed(): boolean {
     return this.#closed
   }
 
   onOpen(listener: () => void): void {
-    this.#listeners.push(listener)
+    this.#openListeners.push(listener)
+  }
+
+  onClose(listener: () => void): void {
+    this.#closeListeners.push(listener)
   }
 
   close(): void {
+    if (this.#closed) return
     this.#closed = true
+    for (const listener of this.#closeListeners) listener()
   }
 
   open(): void {
     if (!this.#closed) return
     this.#closed = false
-    for (const listener of this.#listeners) listener()
+    for (const listener of this.#openListeners) listener()
   }
 }
