@@ -15,6 +15,8 @@ import { silentLog } from '../../src/telemetry/log.ts'
 import { seededRandom } from '../support/random.ts'
 import { clientsOf, startTestStore } from '../support/store.ts'
 
+/** A sample; a campaign asks for hundreds, and prints the seed of a failure. */
+const KILLS = Number(process.env.KILLS ?? 10)
 const soon = () => AbortSignal.timeout(10_000)
 const isAlive = async (pid: number) => (await processName(pid)) !== undefined
 
@@ -129,7 +131,9 @@ describe('the store', () => {
 })
 
 describe('a store process that is killed', () => {
-  it('is started again at the same address each time, and has every row it accepted', async () => {
+  it('is started again at the same address each time, and has every row it accepted', {
+    timeout: 60_000 + KILLS * 20_000,
+  }, async () => {
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
     const random = seededRandom(seed)
     const { store, dir, writer, reader } = await startTestStore({ timings: { backoffMinMs: 20, backoffMaxMs: 200 } })
@@ -140,13 +144,13 @@ describe('a store process that is killed', () => {
     })
     await writer.command({ query: 'CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id' })
     const loads = [load(store, 't', 0), load(store, 't', 1_000_000)]
-    for (let kill = 1; kill <= 10; kill++) {
+    for (let kill = 1; kill <= KILLS; kill++) {
       await sleep(random() * 600)
       process.kill(store.pid!, 'SIGKILL')
       await until(() => store.restarts === kill && store.state === 'ready', 20_000)
     }
     await Promise.all(loads.map((one) => one.stop()))
-    expect([store.url, restarts], `SEED=${seed}`).toEqual([url, 10])
+    expect([store.url, restarts], `SEED=${seed}`).toEqual([url, KILLS])
     const result = await reader.query({ query: 'SELECT id, count() AS n FROM t GROUP BY id', format: 'JSONEachRow' })
     const stored = new Map((await result.json<{ id: number; n: number }>()).map(({ id, n }) => [Number(id), Number(n)]))
     const accepted = loads.flatMap((one) => one.accepted)
@@ -180,6 +184,30 @@ describe('a store process that is killed', () => {
     expect(Number(waits.at(-1))).toBeGreaterThan(Number(waits[0]))
     await rm(join(dir, 'users.xml'), { recursive: true })
     await until(() => store.state === 'ready', 20_000)
+  })
+})
+
+describe('the memory of the engine', () => {
+  it('has a limit that statements share, and that the process survives', async () => {
+    const MIB = 1024 * 1024
+    const { store, reader } = await startTestStore({
+      limits: { memoryBytesMax: 400 * MIB, statementMemoryBytesMax: 300 * MIB },
+    })
+    const { pid } = store
+    const hungry = () =>
+      reader
+        .query({ query: 'SELECT uniqExact(toString(number)) FROM numbers(5000000)' })
+        .then(
+          () => 'done',
+          (error: { code: string; message: string }) => `${error.code} ${error.message}`,
+        )
+    const alone = await hungry()
+    const together = await Promise.all([hungry(), hungry(), hungry(), hungry()])
+    expect(alone).toBe('done')
+    const refused = together.filter((outcome) => outcome !== 'done')
+    expect(refused.length).toBeGreaterThan(0)
+    for (const outcome of refused) expect(outcome).toMatch(/^241 .*\(total\)|^241 .*[Tt]otal/)
+    expect([store.pid, store.restarts, await hungry()]).toEqual([pid, 0, 'done'])
   })
 })
 
