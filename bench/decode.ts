@@ -42,11 +42,13 @@ messages.reduce((at, message) => {
   return at + message.length
 }, 0)
 
-const decodeRounds: number[] = []
-const encodeRounds: number[] = []
+/** CPU µs per entry of every batch: many short samples, so that a busy machine shows in the spread. */
+const decodeSamples: number[] = []
+const encodeSamples: number[] = []
 let blockBytes = 0
 let rows = 0
-let encodeCpu = 0
+/** CPU µs when the current batch began. */
+let began = cpu()
 
 function cpu(): number {
   const { user, system } = process.cpuUsage()
@@ -54,37 +56,44 @@ function cpu(): number {
 }
 
 function flush(): void {
-  const before = cpu()
-  const batch = builders.requests.seal()
-  const block = batch.encode('0-bench-1')
+  const decoded = cpu()
+  const block = builders.requests.seal().encode('0-bench-1')
   for (const buffer of block.buffers) blockBytes += buffer.length
-  rows += block.rows
   builders.requests.reset()
-  encodeCpu += cpu() - before
+  const encoded = cpu()
+  rows += block.rows
+  decodeSamples.push((decoded - began) / block.rows)
+  encodeSamples.push((encoded - decoded) / block.rows)
+  began = encoded
 }
 
-const until = performance.now() + seconds * 1000
-while (performance.now() < until) {
-  encodeCpu = 0
-  const before = cpu()
+const WARM_UP_MS = 3000
+const start = performance.now()
+let warm = false
+while (performance.now() - start < WARM_UP_MS + seconds * 1000 || decodeSamples.length < 5) {
+  if (!warm && performance.now() - start > WARM_UP_MS) {
+    warm = true
+    decodeSamples.length = 0
+    encodeSamples.length = 0
+  }
   for (let k = 0; k < messages.length; k++) {
-    const start = starts[k]!
-    const end = start + messages[k]!.length
-    let result = decoder.decode(chunk, start, end, stream, 1_767_225_600_000)
+    const from = starts[k]!
+    const end = from + messages[k]!.length
+    let result = decoder.decode(chunk, from, end, stream, 1_767_225_600_000)
     while (result.full !== null) {
       flush()
-      result = decoder.decode(chunk, start, end, stream, 1_767_225_600_000, result.resume)
+      result = decoder.decode(chunk, from, end, stream, 1_767_225_600_000, result.resume)
     }
     if (result.rejected > 0) throw new Error(`rejected: ${result.reason}`)
   }
-  flush()
-  decodeRounds.push((cpu() - before - encodeCpu) / entries)
-  encodeRounds.push(encodeCpu / entries)
 }
 
-const best = (rounds: readonly number[]): number => Math.min(...rounds.slice(2))
-const median = (rounds: readonly number[]): number => rounds.slice(2).sort((a, b) => a - b)[(rounds.length - 2) >> 1]!
-const round = (value: number): number => Number(value.toFixed(4))
+function summary(samples: readonly number[]): { best: number; p10: number; median: number } {
+  const sorted = samples.toSorted((a, b) => a - b)
+  const at = (share: number): number => Number(sorted[Math.floor(share * (sorted.length - 1))]!.toFixed(4))
+  return { best: at(0), p10: at(0.1), median: at(0.5) }
+}
+const decode = summary(decodeSamples)
 console.log(
   JSON.stringify({
     bench: 'decode',
@@ -92,11 +101,11 @@ console.log(
     bytesPerEntry: Math.round(bytes / entries),
     rowsPerBlock: rowsMax,
     mutualTls,
-    decodeMicrosPerEntry: { best: round(best(decodeRounds)), median: round(median(decodeRounds)) },
-    encodeMicrosPerEntry: { best: round(best(encodeRounds)), median: round(median(encodeRounds)) },
-    entriesPerSecondPerCore: Math.round(1e6 / median(decodeRounds)),
+    decodeMicrosPerEntry: decode,
+    encodeMicrosPerEntry: summary(encodeSamples),
+    entriesPerSecondPerCore: Math.round(1e6 / decode.median),
     blockBytesPerRow: Math.round(blockBytes / rows),
-    rounds: decodeRounds.length,
+    batches: decodeSamples.length,
     rssMb: Math.round(process.memoryUsage.rss() / 1e6),
   }),
 )

@@ -150,6 +150,23 @@ export interface RowColumnsOptions {
   readonly dictionaryBytesMax: number
 }
 
+/**
+ * Places arrays so that the elements of one row do not all fall into the same set of the first-level cache. Large
+ * arrays begin at the same offset in their page; a row touches some 70 of them, and a set has 8 lines.
+ */
+class Lanes {
+  #offset = 0
+
+  place(bytes: number): [buffer: ArrayBuffer, offset: number] {
+    const offset = this.#offset
+    this.#offset = (this.#offset + LANE_STEP) % PAGE
+    return [new ArrayBuffer(bytes + offset), offset]
+  }
+}
+const PAGE = 4096
+/** Five lines: a step that shares no factor with the 64 sets, so that every set comes before one comes again. */
+const LANE_STEP = 5 * 64
+
 type Arrays<Name extends string, T> = { readonly [K in Name]: T }
 
 function each<Name extends string, T>(names: readonly Name[], make: (name: Name) => T): Arrays<Name, T> {
@@ -214,23 +231,26 @@ export class RowColumns {
     this.#dictionaryBytesMax = options.dictionaryBytesMax
     this.room = { dictionaryBytes: options.dictionaryBytesMax, exhausted: false, cut: 0, added: [] }
     const room = this.room
-    const u8 = () => new Uint8Array(rowsMax)
-    const u16 = () => new Uint16Array(rowsMax)
-    const f64 = () => new Float64Array(rowsMax)
+    const lanes = new Lanes()
+    const u8 = () => new Uint8Array(...lanes.place(rowsMax), rowsMax)
+    const u16 = () => new Uint16Array(...lanes.place(2 * rowsMax), rowsMax)
+    const u32 = () => new Uint32Array(...lanes.place(4 * rowsMax), rowsMax)
+    const f64 = () => new Float64Array(...lanes.place(8 * rowsMax), rowsMax)
+    const words = (count: number) => new Int32Array(...lanes.place(4 * count * rowsMax), count * rowsMax)
     const dictionary: DictionaryOptions = { room, textBytesMax }
     const entriesMax = rowsMax * MAP_ENTRIES_A_ROW + MAP_ENTRIES_LEAST
 
     this.stream = u16()
     this.identity = u16()
-    this.endSeconds = new Uint32Array(rowsMax)
-    this.endNanos = new Uint32Array(rowsMax)
+    this.endSeconds = u32()
+    this.endNanos = u32()
     this.received = f64()
     this.duration = f64()
     this.points = POINTS.map(f64)
-    this.code = new Int32Array(rowsMax)
-    this.grpcStatus = new Int16Array(rowsMax)
-    this.flags = new Uint32Array(rowsMax)
-    this.attempts = new Uint32Array(rowsMax)
+    this.code = words(1)
+    this.grpcStatus = new Int16Array(...lanes.place(2 * rowsMax), rowsMax)
+    this.flags = u32()
+    this.attempts = u32()
     this.mutualTls = u8()
     this.streamIsRequest = u8()
     this.kind = u8()
@@ -239,10 +259,10 @@ export class RowColumns {
     this.responseClass = u8()
     this.protocol = u16()
     this.method = u16()
-    this.requestUuid = new Int32Array(4 * rowsMax)
-    this.streamUuid = new Int32Array(4 * rowsMax)
-    this.traceUuid = new Int32Array(4 * rowsMax)
-    this.spanNumber = new Int32Array(2 * rowsMax)
+    this.requestUuid = words(4)
+    this.streamUuid = words(4)
+    this.traceUuid = words(4)
+    this.spanNumber = words(2)
     this.counts = each(COUNTS, f64)
     this.ports = each(PORTS, u16)
     const names = [...DENSE_DICTIONARIES, ...SPARSE_DICTIONARIES]

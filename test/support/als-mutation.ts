@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { createAlsDecoder } from '../../src/ingest/als/decode.ts'
+import { type AlsDecoder, createAlsDecoder } from '../../src/ingest/als/decode.ts'
 import type { BatchBuilder } from '../../src/model/batch-builder.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
 import { COUNTS, HEAPS, PORTS, type RowColumns, TEXT_MAPS } from '../../src/model/row-columns.ts'
@@ -164,16 +164,26 @@ export interface MutationOptions {
   readonly onMessage?: (k: number) => void
 }
 
-export function runMutations({ seed, count, onMessage }: MutationOptions): MutationReport {
-  const random = seededRandom(seed)
-  const samples = mutationSamples(seed)
+/** Two decoders, one for what is damaged and one for what is not; to be used for many runs. */
+export function createMutationRun(): (options: MutationOptions) => MutationReport {
   const redaction = createRedaction()
-  const origin = originOf('edge-1')
   const sound = createBuilders()
   const damaged = createBuilders()
   const decoders = [sound, damaged].map((builders) =>
-    createAlsDecoder({ builders, redaction, onIdentifier: () => origin }),
+    createAlsDecoder({ builders, redaction, onIdentifier: () => originOf('edge-1') }),
   )
+  return (options) => run(options, sound, damaged, decoders)
+}
+
+function run(
+  { seed, count, onMessage }: MutationOptions,
+  sound: Builders,
+  damaged: Builders,
+  decoders: readonly AlsDecoder[],
+): MutationReport {
+  const random = seededRandom(seed)
+  const samples = mutationSamples(seed)
+  const origin = originOf('edge-1')
   let rejected = 0
   let compared = 0
   for (let k = 0; k < count; k++) {

@@ -283,7 +283,7 @@ return p;
 }`
 
 /** Statements that write one number, each with its own variable named like the column. */
-const countsWritten = COUNTS.map((name) => `c_${name}[i]=${name}>9007199254740991?9007199254740991:${name};`).join('')
+const countsWritten = COUNTS.map((name) => `c_${name}[i]=${name};`).join('')
 const PORT_OF: Readonly<Record<string, string>> = {
   upstream_remote_port: 'pU',
   upstream_local_port: 'pX',

@@ -7,9 +7,9 @@ import { cutLength } from '../../model/heap.ts'
 
 /** What `readVarint` read, beside the position it returns. One object for each decoder. */
 export interface Wide {
-  /** Unsigned, as a Float64: exact to 2^53. */
+  /** Unsigned; 2^53 − 1 for what is larger. */
   value: number
-  /** As a signed 64-bit number. */
+  /** As a signed 64-bit number, exact between −2^53 and 2^53. */
   signed: number
   /** As a length: cut to 30 bits, so that a sum with a position stays a small integer. */
   int: number
@@ -17,7 +17,6 @@ export interface Wide {
 
 const INT_MAX = 0x3fffffff
 const TWO_32 = 2 ** 32
-const TWO_64 = 2 ** 64
 /** `google.protobuf.Duration` goes to 10 000 years; what is longer than 31 years is cut, far from Int64's end. */
 const NANOS_MAX = 1e18
 
@@ -36,8 +35,8 @@ export function readVarint(bytes: Uint8Array, p: number, wide: Wide): number {
     } else if (k < 9) high |= bits << (7 * k - 32)
     else high |= bits << 31
     if (byte > 127) continue
-    wide.value = (high >>> 0) * TWO_32 + (low >>> 0)
-    wide.signed = high < 0 ? wide.value - TWO_64 : wide.value
+    wide.value = Math.min((high >>> 0) * TWO_32 + (low >>> 0), Number.MAX_SAFE_INTEGER)
+    wide.signed = high * TWO_32 + (low >>> 0)
     wide.int = wide.value > INT_MAX ? INT_MAX : low
     return p
   }
