@@ -153,13 +153,23 @@ class SegmentDelivery implements Delivery {
     const { sink, journal } = this.#options
     this.#counts.attempts++
     try {
-      const outcome = await sink.send(segment, this.#abort.signal)
+      const outcome = await this.#untilAborted(sink.send(segment, this.#abort.signal))
       if (outcome.status === 'rejected') journal.deadLetter(sink.name, segment, outcome.error)
       return outcome
     } catch (error) {
       // A bug in the sink, or no room for a dead letter. Neither may cost rows.
       return { status: 'retry', error: error instanceof Error ? error : new Error(String(error)) }
     }
+  }
+
+  /** A sink that does not heed the signal must not keep the process from ending. */
+  #untilAborted(sent: Promise<Outcome>): Promise<Outcome> {
+    const { signal } = this.#abort
+    return new Promise((resolve, reject) => {
+      const ended = () => resolve({ status: 'retry', error: new Error('the deadline of the shutdown came') })
+      signal.addEventListener('abort', ended, { once: true })
+      sent.then(resolve, reject).finally(() => signal.removeEventListener('abort', ended))
+    })
   }
 
   #settle(segment: Segment, outcome: Exclude<Outcome, { status: 'retry' }>): void {

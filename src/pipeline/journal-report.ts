@@ -188,7 +188,7 @@ function segmentFolders(root: string): { folder: string; state: SegmentState }[]
       if (folder.startsWith('sealing-')) return [{ folder, state: 'sealing' }]
       return parseSegmentName(folder) === null ? [] : [{ folder, state: 'sealed' }]
     })
-    .sort((a, b) => orderOf(a.folder).localeCompare(orderOf(b.folder)))
+    .sort((a, b) => (orderOf(a.folder) < orderOf(b.folder) ? -1 : 1))
 }
 
 /** Sealed ones by epoch and number, then those on their way, then the one being written. */
