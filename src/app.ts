@@ -207,7 +207,13 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
 }
 
 function storeOptions(config: Config, data: string, log: Log) {
-  return { dir: resolve(data, 'store'), log, limits: { memoryBytesMax: parseBytes(config.store.memory.max)! } }
+  const memoryBytesMax = parseBytes(config.store.memory.max)!
+  const limits = {
+    memoryBytesMax,
+    statementMemoryBytesMax: Math.min(parseBytes(config.http.queryMemoryMax)!, memoryBytesMax),
+    readMsMax: parseDuration(config.http.queryTimeout)!,
+  }
+  return { dir: resolve(data, 'store'), log, limits }
 }
 
 function clickhouseOf(config: Config, embedded: Store | undefined, user: 'reader' | 'writer', log: Log): ClickHouse {

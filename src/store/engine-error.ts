@@ -23,6 +23,7 @@ export const CODE = {
   QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: 216,
   ABORTED: 236,
   TOO_MANY_BYTES: 307,
+  NOT_ENOUGH_SPACE: 243,
   QUERY_WAS_CANCELLED: 394,
   SETTING_CONSTRAINT_VIOLATION: 452,
   AUTHENTICATION_FAILED: 516,
@@ -40,6 +41,9 @@ export function engineError(name: CodeName, message: string, cause?: unknown): E
 export function asEngineError(error: unknown): EngineError {
   if (error instanceof EngineError) return error
   const message = error instanceof Error ? error.message : String(error)
+  if ((error as NodeJS.ErrnoException).code === 'ENOSPC') {
+    return engineError('NOT_ENOUGH_SPACE', 'No space left on device', error)
+  }
   const code = /^Code: (\d+)\./.exec(message)?.[1]
   return code === undefined
     ? engineError('UNKNOWN_EXCEPTION', message, error)

@@ -7,6 +7,7 @@ describe('exceptions of the engine', () => {
     expect([error.code, error.message]).toEqual([60, 'Code: 60. DB::Exception: Unknown table. (UNKNOWN_TABLE)'])
     expect(asEngineError(error)).toBe(error)
     expect(asEngineError(new TypeError('x')).code).toBe(1002)
+    expect(asEngineError(Object.assign(new Error('ENOSPC: …'), { code: 'ENOSPC' })).code).toBe(243)
     expect(engineError('READONLY', 'No').message).toBe('Code: 164. DB::Exception: No. (READONLY)')
   })
 

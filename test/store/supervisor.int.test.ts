@@ -195,12 +195,10 @@ describe('the memory of the engine', () => {
     })
     const { pid } = store
     const hungry = () =>
-      reader
-        .query({ query: 'SELECT uniqExact(toString(number)) FROM numbers(5000000)' })
-        .then(
-          () => 'done',
-          (error: { code: string; message: string }) => `${error.code} ${error.message}`,
-        )
+      reader.query({ query: 'SELECT uniqExact(toString(number)) FROM numbers(5000000)' }).then(
+        () => 'done',
+        (error: { code: string; message: string }) => `${error.code} ${error.message}`,
+      )
     const alone = await hungry()
     const together = await Promise.all([hungry(), hungry(), hungry(), hungry()])
     expect(alone).toBe('done')
