@@ -99,13 +99,16 @@ function parseStep(text: string, interval: Interval, pointsMax: number): Nanos {
 function checkPoints(interval: Interval, step: Nanos, pointsMax: number, parameter: string): void {
   const points = (interval.to - 1n) / step - interval.from / step + 1n
   if (points <= BigInt(pointsMax)) return
-  const least = (interval.to - interval.from) / BigInt(pointsMax) + 1n
+  const least = (interval.to - interval.from) / BigInt(pointsMax - 1) + 1n
   throw new Problem('too_many_points', `the interval has ${points} points, ${pointsMax} at most are allowed`, {
     parameter,
-    help: `use a step of at least ${formatDuration(least < STEP_MIN ? STEP_MIN : least)}`,
+    help: `use a step of at least ${STEPS.find((step) => parseDuration(step, '') >= least) ?? '365d'}`,
     figures: { points: Number(points), points_max: pointsMax },
   })
 }
+
+/** Steps that people use. */
+const STEPS = '10ms 100ms 1s 5s 10s 15s 30s 1m 2m 5m 10m 15m 30m 1h 2h 3h 6h 12h 1d 7d 30d'.split(' ')
 
 interface Bounds {
   readonly loss: boolean
