@@ -72,6 +72,7 @@ class Generator implements EntryGenerator {
   #timeNs = 0
   #bytes = Buffer.allocUnsafeSlow(1 << 16)
   #at = 0
+  readonly #id = Buffer.alloc(36)
 
   constructor(seed: number, options: EntryGeneratorOptions) {
     this.#options = {
@@ -202,7 +203,7 @@ class Generator implements EntryGenerator {
     this.#address(20, client, port)
     this.#duration(23, total)
     this.#number(24, 1)
-    const idAt = this.#uuid(26, serial)
+    this.#uuid(26, serial)
     this.#number(29, 180 + responseBytes)
     this.#number(30, 400 + requestBytes)
     if (!unreachable) {
@@ -223,7 +224,7 @@ class Generator implements EntryGenerator {
     if ((serial & 7) === 0) this.#ascii('?page=2&token=abcdef')
     this.#close(path)
     this.#bytesField(6, edge.userAgent)
-    this.#sameText(9, idAt, 36)
+    this.#bytesField(9, this.#id)
     this.#number(11, 380)
     if (requestBytes > 0) this.#number(12, requestBytes)
     if (this.#options.traceparent) {
@@ -335,16 +336,8 @@ class Generator implements EntryGenerator {
     }
   }
 
-  /** Text that was written before. */
-  #sameText(field: number, from: number, length: number): void {
-    this.#tag(field, 2)
-    this.#varint(length)
-    this.#bytes.copyWithin(this.#at, from, from + length)
-    this.#at += length
-  }
-
-  /** A unique id in the form of a UUID; its last 12 digits are the number of the entry. Returns where it stands. */
-  #uuid(field: number, serial: number): number {
+  /** A unique id in the form of a UUID; its last 12 digits are the number of the entry. It stays in `#id`. */
+  #uuid(field: number, serial: number): void {
     this.#tag(field, 2)
     this.#varint(36)
     const at = this.#at
@@ -361,7 +354,7 @@ class Generator implements EntryGenerator {
     for (let shift = 11; shift >= 0; shift--) {
       this.#bytes[this.#at++] = HEX[Math.floor(serial / 16 ** shift) & 15]!
     }
-    return at
+    this.#bytes.copy(this.#id, 0, at, at + 36)
   }
 
   #address(field: number, host: Buffer, port: number): void {
