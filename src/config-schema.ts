@@ -102,7 +102,7 @@ export const configSchema = object({
     hours: duration('3y', 'Rollups of one hour'),
   }),
   rollup: object({
-    keysMax: count(50_000, 100, 1_000_000, 'Rollup keys in one segment; above it rows go to the overflow key'),
+    keysMax: count(50_000, 100, 1_000_000, 'Rollup keys of one minute; above it rows go to the overflow key'),
   }),
   allowInsecure: Type.Boolean({ default: false, description: 'Allow listeners that other machines can reach' }),
   workers: count(1, 1, 64, 'Ingest threads; this version has one'),
