@@ -18,9 +18,10 @@ export interface SegmentMaker {
 export interface SegmentOptions {
   readonly seq: number
   readonly rows: number
-  /** Start of the first row, Unix seconds; rows are spread evenly over `spanSeconds`. */
+  /** Start of the first row, Unix seconds; rows are spread evenly over `spanSeconds`, and over `days` days. */
   readonly fromSeconds: number
   readonly spanSeconds: number
+  readonly days?: number
   /** Default: requests alone. */
   readonly tables?: readonly RowTable[]
   readonly openedMs?: number
@@ -36,7 +37,9 @@ const RETENTION = { rowsMs: 2 ** 40, minutesMs: 2 ** 41, hoursMs: 2 ** 41 }
 
 export async function createSegmentMaker(writer: ClickHouseClient, dir: string): Promise<SegmentMaker> {
   await writer.command({ query: `CREATE DATABASE IF NOT EXISTS ${SCRATCH}` })
-  for (const query of createStatements(SCRATCH, RETENTION)) await writer.command({ query })
+  for (const query of createStatements(SCRATCH, RETENTION)) {
+    if (query.startsWith('CREATE TABLE')) await writer.command({ query: query.replace(/\nPARTITION BY .*/, '') })
+  }
 
   async function native(query: string): Promise<Buffer> {
     const { stream } = await writer.exec({ query: `${query} FORMAT Native` })
@@ -87,10 +90,15 @@ export async function createSegmentMaker(writer: ClickHouseClient, dir: string):
       }
       made.push(await write(table, join(folder, `${table}.native`), Buffer.concat(parts), blocks))
       if (table === 'requests' && rows > 0 && options.recovered !== true) {
-        const from = Math.floor(options.fromSeconds / 60) * 60
+        const minutes = await numbers<{ minute: number; day: string }>(
+          `SELECT DISTINCT toUInt32(toStartOfMinute(toDateTime(end_time))) AS minute, toDate(end_time) AS day FROM ${SCRATCH}.requests`,
+        )
         await writer.command({
           query: correctMinutesSql(SCRATCH, 1_000_000),
-          query_params: { from, to: from + options.spanSeconds + 120 },
+          query_params: {
+            minutes: minutes.map(({ minute }) => minute),
+            days: [...new Set(minutes.map(({ day }) => day))],
+          },
         })
         const columns = ROLLUP_COLUMNS.map(
           ({ name, nativeType }) => `CAST(\`${name}\`, '${nativeType.replaceAll("'", "\\'")}') AS \`${name}\``,
@@ -118,11 +126,11 @@ const NAMES = STORED_ROW_COLUMNS.map(({ name }) => name).join(', ')
 
 /** Rows that differ in everything that matters: services, classes, flags, missing points, sizes. Ids are unique. */
 function rowsSql(options: SegmentOptions, id: string): string {
-  const { seq, rows, fromSeconds, spanSeconds } = options
+  const { seq, rows, fromSeconds, spanSeconds, days = 1 } = options
   const h = (salt: number) => `cityHash64(number, ${seq}, ${salt})`
   const point = (share: number, salt: number) => `if(${h(salt)} % 7 = 0, NULL, toUInt64(duration_ns * ${share}))`
   const values: Record<string, string> = {
-    end_time: `fromUnixTimestamp64Nano(toInt64(${fromSeconds}) * 1000000000 + intDiv(toInt64(number) * ${spanSeconds} * 1000000, ${Math.max(rows, 1)}) * 1000, 'UTC')`,
+    end_time: `fromUnixTimestamp64Nano((toInt64(${fromSeconds}) + number % ${days} * 86400) * 1000000000 + intDiv(toInt64(number) * ${spanSeconds} * 1000000, ${Math.max(rows, 1)}) * 1000, 'UTC')`,
     received: `toDateTime64(now(), 3, 'UTC')`,
     segment: `'${id}'`,
     source: `'als'`,

@@ -222,7 +222,9 @@ class HttpClickHouse implements ClickHouse {
   ): Promise<Result> {
     const run = this.#begin(options)
     try {
-      return await work(run)
+      // The client looks at a signal only after it has sent the statement.
+      if (run.signal.aborted) throw abortError()
+      return await unlessAborted(work(run), run.signal, () => {})
     } catch (error) {
       // Whoever left, or lost the connection, does not know whether it runs on.
       if (failureKind(error) !== 'busy' && failureKind(error) !== 'refused') await this.#endQuietly(run.queryId)

@@ -1,3 +1,4 @@
+import type { Statement } from '../../model/query.ts'
 import { ROLLUP_COLUMNS } from '../../model/rollup-columns.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import type { Log } from '../../telemetry/log.ts'
@@ -5,7 +6,7 @@ import type { ClickHouse } from './client.ts'
 import { quoteName } from './ddl.ts'
 import type { FileInserts } from './insert.ts'
 import { correctHourSql, correctMinutesSql, differingHoursSql, differingMinutesSql, rollupNames } from './rollup-sql.ts'
-import { dateOf, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
+import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
 
 /**
  * Keeps `latency_1m` and `latency_1h` equal to the rows they are made from.
@@ -44,6 +45,10 @@ const SECONDS_PER_HOUR = 3600
 const HOURS_PER_LOOK = 744
 const SEGMENTS_PER_LOOKUP = 200
 const CORRECTION_TIMEOUT_MS = 600_000
+const CORRECTION_MEMORY_BYTES = 512 * 1024 ** 2
+/** Rows, and minutes, of one correction; a single minute may have more. */
+const CORRECTION_ROWS = 2_000_000
+const CORRECTION_MINUTES = 1440
 
 export function createRollups(options: RollupsOptions): Rollups {
   return new StoredRollups(options)
@@ -128,23 +133,27 @@ class StoredRollups implements Rollups {
   }
 
   async #correctMinutes(hours: readonly number[], signal: AbortSignal): Promise<number> {
-    const { keysMax } = this.#options
-    const sql = correctMinutesSql(this.#options.clickhouse.database, keysMax)
-    const find = () => this.#differing('minute', differingMinutesSql(this.#options.clickhouse.database), hours, signal)
-    const minutes = await find()
-    if (minutes.length === 0) return 0
-    for (const minute of minutes) await this.#correct(sql, minute, 60, signal)
+    const { clickhouse, keysMax } = this.#options
+    const find = () => this.#differing('minute', differingMinutesSql(clickhouse.database), hours, signal)
+    const different = await find()
+    if (different.length === 0) return 0
+    const sql = correctMinutesSql(clickhouse.database, keysMax)
+    for (const some of batchesOf(different)) {
+      await this.#correct({ sql, params: { minutes: some, days: daysOf(some).map(dateOf) } }, signal)
+    }
     const left = await find()
     if (left.length > 0) throw new Error(`${left.length} minutes of latency_1m still differ after their correction`)
-    return minutes.length
+    return different.length
   }
 
   async #correctHours(hours: readonly number[], signal: AbortSignal): Promise<number> {
-    const sql = correctHourSql(this.#options.clickhouse.database)
-    const find = () => this.#differing('hour', differingHoursSql(this.#options.clickhouse.database), hours, signal)
+    const { clickhouse } = this.#options
+    const find = () => this.#differing('hour', differingHoursSql(clickhouse.database), hours, signal)
     const different = await find()
     if (different.length === 0) return 0
-    for (const hour of different) await this.#correct(sql, hour, SECONDS_PER_HOUR, signal)
+    const sql = correctHourSql(clickhouse.database)
+    for (const { at } of different)
+      await this.#correct({ sql, params: { from: at, to: at + SECONDS_PER_HOUR } }, signal)
     const left = await find()
     if (left.length > 0) throw new Error(`${left.length} hours of latency_1h still differ after their correction`)
     return different.length
@@ -155,22 +164,60 @@ class StoredRollups implements Rollups {
     sql: string,
     hours: readonly number[],
     signal: AbortSignal,
-  ): Promise<number[]> {
+  ): Promise<Differing[]> {
     if (hours.length === 0) return []
-    const days = new Set(hours.map((hour) => Math.floor(hour / SECONDS_PER_DAY)))
-    const { rows } = await this.#options.clickhouse.query<Record<'minute' | 'hour', number>>(
-      { sql, params: { hours, days: [...days].map(dateOf) } },
+    const { rows } = await this.#options.clickhouse.query<Record<'minute' | 'hour' | 'n', number>>(
+      { sql, params: { hours, days: daysOf(hours).map(dateOf) } },
       { signal, timeoutMs: CORRECTION_TIMEOUT_MS },
     )
-    return rows.map((row) => Number(row[time]))
+    return rows.map((row) => ({ at: Number(row[time]), n: Number(row.n) }))
   }
 
-  async #correct(sql: string, from: number, seconds: number, signal: AbortSignal): Promise<void> {
-    await this.#options.clickhouse.execute(
-      { sql, params: { from, to: from + seconds } },
-      { signal, timeoutMs: CORRECTION_TIMEOUT_MS, settings: { optimize_on_insert: 0, insert_deduplicate: 0 } },
-    )
+  async #correct(statement: Statement, signal: AbortSignal): Promise<void> {
+    await this.#options.clickhouse.execute(statement, {
+      signal,
+      timeoutMs: CORRECTION_TIMEOUT_MS,
+      // A correction that was made twice is right; one that is taken for the repetition of another is not.
+      settings: {
+        optimize_on_insert: 0,
+        insert_deduplicate: 0,
+        max_bytes_before_external_group_by: CORRECTION_MEMORY_BYTES,
+      },
+    })
   }
+}
+
+interface Differing {
+  /** Unix seconds of the minute or hour. */
+  readonly at: number
+  /** Rows it has, and rows its rollup says it has. */
+  readonly n: number
+}
+
+/** Minutes that are corrected by one statement: of few days, and of rows that fit the memory of one. */
+function batchesOf(minutes: readonly Differing[]): number[][] {
+  const batches: number[][] = []
+  let rows = 0
+  let days = new Set<number>()
+  for (const { at, n } of minutes) {
+    const day = Math.floor(at / SECONDS_PER_DAY)
+    const last = batches.at(-1)
+    const fits = rows + n <= CORRECTION_ROWS && (days.has(day) || days.size < PARTITIONS_PER_INSERT)
+    if (last !== undefined && fits && last.length < CORRECTION_MINUTES) {
+      last.push(at)
+      rows += n
+    } else {
+      batches.push([at])
+      rows = n
+      days = new Set()
+    }
+    days.add(day)
+  }
+  return batches
+}
+
+function daysOf(times: readonly number[]): number[] {
+  return [...new Set(times.map((time) => Math.floor(time / SECONDS_PER_DAY)))]
 }
 
 const MINUTE_IN_DAYS = 'toDate(minute) IN (SELECT arrayJoin({days:Array(Date)}))'
