@@ -574,10 +574,14 @@ class SegmentJournal implements Journal {
   #refuseDisk(error: unknown, table: JournalTable, bytes: number): JournalState {
     if (!(error instanceof Error) || !('code' in error)) throw error
     const state = isDiskFull(error) ? 'disk_full' : 'disk_error'
-    this.#spares.drop()
+    this.#giveBack(bytes)
+    return this.#refuse({ state, reason: error.message, table, bytes })
+  }
+
+  /** Returns to the disk what is here for convenience alone. */
+  #giveBack(bytes: number): void {
     this.#segments.releaseEarly(bytes)
     this.#spares.drop()
-    return this.#refuse({ state, reason: error.message, table, bytes })
   }
 
   #accept(): void {
@@ -593,6 +597,7 @@ class SegmentJournal implements Journal {
     const { table, bytes, state } = refusal
     if (this.#whyFull(table, bytes) !== null) return
     if (state !== 'full') {
+      this.#giveBack(bytes)
       try {
         this.#open(this.#clock.now()).reserve(table, bytes)
       } catch {

@@ -15,17 +15,6 @@ export function temporaryFolder(): string {
   return dir
 }
 
-/** Numbers in [0, 1) from a seed (mulberry32): the same ones every time. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 /** Bytes that differ from every other block's, in a few buffers, as an encoder gives them. */
 export function block(
   tag: string,
