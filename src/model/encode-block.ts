@@ -8,6 +8,7 @@ import {
   ENUMS,
   HEAPS,
   PORTS,
+  READ_COUNTS,
   type RowColumns,
   SPARSE,
   SPARSE_DICTIONARIES,
@@ -95,11 +96,7 @@ export class BlockEncoder {
       nanosInto(words, c.endSeconds, c.endNanos, rows)
       return fixed(out, 'end_time', "DateTime64(9, 'UTC')", words, 2 * rows)
     })
-    writers.set('received', (out, rows) => {
-      const words = this.#words('received')
-      countsInto(words, c.received, rows)
-      return fixed(out, 'received', "DateTime64(3, 'UTC')", words, 2 * rows)
-    })
+    writers.set('received', (out, rows) => fixed(out, 'received', "DateTime64(3, 'UTC')", c.received, 2 * rows))
     writers.set('segment', (out, rows) => {
       const zeros = this.#scratchOf('segment', () => new Uint8Array(c.rowsMax))
       return this.#lowCardinality(out, 'segment', keyListOf([this.#segment]), 1, zeros, rows)
@@ -153,8 +150,14 @@ export class BlockEncoder {
     }
     for (const name of COUNTS) {
       writers.set(name, (out, rows) => {
+        const words = c.counts[name]
+        return someSet(words, 2 * rows) && fixed(out, name, 'UInt64', words, 2 * rows)
+      })
+    }
+    for (const name of READ_COUNTS) {
+      writers.set(name, (out, rows) => {
         const words = this.#words(name)
-        return countsInto(words, c.counts[name], rows) && fixed(out, name, 'UInt64', words, 2 * rows)
+        return countsInto(words, c.readCounts[name], rows) && fixed(out, name, 'UInt64', words, 2 * rows)
       })
     }
     POINTS.forEach((name, k) => {

@@ -50,17 +50,21 @@ export const SPARSE_DICTIONARIES = [
 ] as const
 export type DictionaryName = (typeof DENSE_DICTIONARIES)[number] | (typeof SPARSE_DICTIONARIES)[number]
 
-/** Columns of counts: Float64, exact to 2^53, whole numbers ≥ 0. */
+/** Counts that live aggregation reads: Float64, whole numbers from 0 to 2^53 − 1. */
+export const READ_COUNTS = ['downstream_wire_received', 'downstream_wire_sent'] as const
+export type ReadCountName = (typeof READ_COUNTS)[number]
+/**
+ * The other counts, as the two words that a block has of them. A low word is written for every row; a high word only
+ * where it is not zero, and `wide` says that there is one.
+ */
 export const COUNTS = [
   'request_headers_bytes',
   'request_body_bytes',
-  'downstream_wire_received',
   'upstream_wire_sent',
   'upstream_header_sent',
   'downstream_header_received',
   'response_headers_bytes',
   'response_body_bytes',
-  'downstream_wire_sent',
   'upstream_wire_received',
   'upstream_header_received',
   'downstream_header_sent',
@@ -150,23 +154,6 @@ export interface RowColumnsOptions {
   readonly dictionaryBytesMax: number
 }
 
-/**
- * Places arrays so that the elements of one row do not all fall into the same set of the first-level cache. Large
- * arrays begin at the same offset in their page; a row touches some 70 of them, and a set has 8 lines.
- */
-class Lanes {
-  #offset = 0
-
-  place(bytes: number): [buffer: ArrayBuffer, offset: number] {
-    const offset = this.#offset
-    this.#offset = (this.#offset + LANE_STEP) % PAGE
-    return [new ArrayBuffer(bytes + offset), offset]
-  }
-}
-const PAGE = 4096
-/** Five lines: a step that shares no factor with the 64 sets, so that every set comes before one comes again. */
-const LANE_STEP = 5 * 64
-
 type Arrays<Name extends string, T> = { readonly [K in Name]: T }
 
 function each<Name extends string, T>(names: readonly Name[], make: (name: Name) => T): Arrays<Name, T> {
@@ -186,8 +173,8 @@ export class RowColumns {
   readonly identity: Uint16Array
   readonly endSeconds: Uint32Array
   readonly endNanos: Uint32Array
-  /** Unix ms. */
-  readonly received: Float64Array
+  /** Unix ms, as two words. */
+  readonly received: Uint32Array
   readonly duration: Float64Array
   readonly points: readonly Float64Array[]
   readonly code: Int32Array
@@ -207,7 +194,10 @@ export class RowColumns {
   readonly streamUuid: Int32Array
   readonly traceUuid: Int32Array
   readonly spanNumber: Int32Array
-  readonly counts: Arrays<CountName, Float64Array>
+  readonly readCounts: Arrays<ReadCountName, Float64Array>
+  readonly counts: Arrays<CountName, Uint32Array>
+  /** Whether any count of this batch has a high word. */
+  wide = false
   readonly ports: Arrays<PortName, Uint16Array>
   readonly codes: Arrays<DictionaryName, Uint16Array>
   readonly dictionaries: Arrays<DictionaryName, Dictionary>
@@ -231,26 +221,23 @@ export class RowColumns {
     this.#dictionaryBytesMax = options.dictionaryBytesMax
     this.room = { dictionaryBytes: options.dictionaryBytesMax, exhausted: false, cut: 0, added: [] }
     const room = this.room
-    const lanes = new Lanes()
-    const u8 = () => new Uint8Array(...lanes.place(rowsMax), rowsMax)
-    const u16 = () => new Uint16Array(...lanes.place(2 * rowsMax), rowsMax)
-    const u32 = () => new Uint32Array(...lanes.place(4 * rowsMax), rowsMax)
-    const f64 = () => new Float64Array(...lanes.place(8 * rowsMax), rowsMax)
-    const words = (count: number) => new Int32Array(...lanes.place(4 * count * rowsMax), count * rowsMax)
+    const u8 = () => new Uint8Array(rowsMax)
+    const u16 = () => new Uint16Array(rowsMax)
+    const f64 = () => new Float64Array(rowsMax)
     const dictionary: DictionaryOptions = { room, textBytesMax }
     const entriesMax = rowsMax * MAP_ENTRIES_A_ROW + MAP_ENTRIES_LEAST
 
     this.stream = u16()
     this.identity = u16()
-    this.endSeconds = u32()
-    this.endNanos = u32()
-    this.received = f64()
+    this.endSeconds = new Uint32Array(rowsMax)
+    this.endNanos = new Uint32Array(rowsMax)
+    this.received = new Uint32Array(2 * rowsMax)
     this.duration = f64()
     this.points = POINTS.map(f64)
-    this.code = words(1)
-    this.grpcStatus = new Int16Array(...lanes.place(2 * rowsMax), rowsMax)
-    this.flags = u32()
-    this.attempts = u32()
+    this.code = new Int32Array(rowsMax)
+    this.grpcStatus = new Int16Array(rowsMax)
+    this.flags = new Uint32Array(rowsMax)
+    this.attempts = new Uint32Array(rowsMax)
     this.mutualTls = u8()
     this.streamIsRequest = u8()
     this.kind = u8()
@@ -259,15 +246,22 @@ export class RowColumns {
     this.responseClass = u8()
     this.protocol = u16()
     this.method = u16()
-    this.requestUuid = words(4)
-    this.streamUuid = words(4)
-    this.traceUuid = words(4)
-    this.spanNumber = words(2)
-    this.counts = each(COUNTS, f64)
+    this.requestUuid = new Int32Array(4 * rowsMax)
+    this.streamUuid = new Int32Array(4 * rowsMax)
+    this.traceUuid = new Int32Array(4 * rowsMax)
+    this.spanNumber = new Int32Array(2 * rowsMax)
+    this.readCounts = each(READ_COUNTS, f64)
+    this.counts = each(COUNTS, () => new Uint32Array(2 * rowsMax))
     this.ports = each(PORTS, u16)
     const names = [...DENSE_DICTIONARIES, ...SPARSE_DICTIONARIES]
     this.codes = each(names, u16)
-    this.dictionaries = each(names, () => new Dictionary(dictionary))
+    // The client's address is mostly that of the physical peer: one dictionary for both.
+    const clients = new Dictionary(dictionary)
+    this.dictionaries = each(names, (name) =>
+      name === 'downstream_remote_address' || name === 'downstream_direct_address'
+        ? clients
+        : new Dictionary(dictionary),
+    )
     this.dictionaries.response_code_details.classify = detailsKind
     this.numbers = each(Object.keys(SPARSE_NUMBERS) as SparseNumberName[], (name) =>
       SPARSE_NUMBERS[name] === 8 ? u8() : SPARSE_NUMBERS[name] === 16 ? u16() : f64(),
@@ -325,6 +319,8 @@ export class RowColumns {
     const { room } = this
     this.#clearSparse(0, Math.min(this.rows + 1, this.rowsMax))
     this.touched.fill(0)
+    if (this.wide) for (const name of COUNTS) this.counts[name].fill(0)
+    this.wide = false
     this.rows = 0
     this.limit = this.rowsMax
     for (const dictionary of Object.values(this.dictionaries)) dictionary.reset()

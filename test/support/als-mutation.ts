@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { type AlsDecoder, createAlsDecoder } from '../../src/ingest/als/decode.ts'
 import type { BatchBuilder } from '../../src/model/batch-builder.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
-import { COUNTS, HEAPS, PORTS, type RowColumns, TEXT_MAPS } from '../../src/model/row-columns.ts'
+import { COUNTS, HEAPS, PORTS, READ_COUNTS, type RowColumns, TEXT_MAPS } from '../../src/model/row-columns.ts'
 import { ROW_TABLES, type RowTable } from '../../src/model/schema.ts'
 import { createRedaction } from '../../src/pipeline/redact.ts'
 import { type Builders, echoResolver, framed, originOf, RECEIVED_MS } from './als-decoding.ts'
@@ -252,7 +252,7 @@ function firstDifference(sound: RowColumns, damaged: RowColumns): string | null 
     ['identity', c.identity, 1],
     ['endSeconds', c.endSeconds, 1],
     ['endNanos', c.endNanos, 1],
-    ['received', c.received, 1],
+    ['received', c.received, 2],
     ['duration', c.duration, 1],
     ...c.points.map((point, k): [string, ArrayLike<number>, number] => [`point ${k}`, point, 1]),
     ['code', c.code, 1],
@@ -271,7 +271,8 @@ function firstDifference(sound: RowColumns, damaged: RowColumns): string | null 
     ['streamUuid', c.streamUuid, 4],
     ['traceUuid', c.traceUuid, 4],
     ['spanNumber', c.spanNumber, 2],
-    ...COUNTS.map((name): [string, ArrayLike<number>, number] => [name, c.counts[name], 1]),
+    ...READ_COUNTS.map((name): [string, ArrayLike<number>, number] => [name, c.readCounts[name], 1]),
+    ...COUNTS.map((name): [string, ArrayLike<number>, number] => [name, c.counts[name], 2]),
     ...PORTS.map((name): [string, ArrayLike<number>, number] => [name, c.ports[name], 1]),
     ...Object.entries(c.codes).map(([name, codes]): [string, ArrayLike<number>, number] => [name, codes, 1]),
     ...Object.entries(c.numbers).map(([name, numbers]): [string, ArrayLike<number>, number] => [name, numbers, 1]),

@@ -1,4 +1,4 @@
-import { COUNTS, type CountName, type DictionaryName, PORTS, SPARSE, type SparseName } from '../../model/row-columns.ts'
+import { COUNTS, type DictionaryName, PORTS, READ_COUNTS, SPARSE, type SparseName } from '../../model/row-columns.ts'
 
 /**
  * Source of the function that decodes one access log entry into one builder's columns. It is generated, because what
@@ -118,7 +118,7 @@ function commonProperties(masked: boolean): Field[] {
       tag: tag(1, FIXED64),
       code: `if(p+8>e1)return -1;x=dv.getFloat64(p,true);p+=8;if(x!==0){c_sample_rate[i]=x;touched[${sparse('sample_rate')}]=1}`,
     },
-    { tag: tag(2, BYTES), code: address('R', 'downstream_remote_address', masked) },
+    { tag: tag(2, BYTES), code: `rS=p;${address('R', 'downstream_remote_address', masked)}rL=p-rS;` },
     { tag: tag(3, BYTES), code: address('L', 'downstream_local_address', false, true) },
     { tag: tag(4, BYTES), code: `${length('e1')}if(tls(b,dv,p,p+l,i)<0)return -1;p+=l;` },
     {
@@ -147,7 +147,11 @@ if(p!==q)return -1;`,
     },
     { tag: tag(18, BYTES), code: sparseText('upstream_transport_failure') },
     { tag: tag(19, BYTES), code: text('ro', 'route') },
-    { tag: tag(20, BYTES), code: address('D', 'downstream_direct_address', masked) },
+    {
+      tag: tag(20, BYTES),
+      // Mostly the same bytes, length included, as the remote address, and the dictionary is the same.
+      code: `if(rL>4&&p+rL<=e1&&sameBytes(b,dv,rS,p,rL)){aD=aR;pD=pR;p+=rL}else{${address('D', 'downstream_direct_address', masked)}}`,
+    },
     { tag: tag(21, BYTES), code: `${length('e1')}if(filterState(b,dv,p,p+l)<0)return -1;p+=l;`, repeated: true },
     { tag: tag(22, BYTES), code: mapEntry('m_custom_tags', CUSTOM_TAGS), repeated: true },
     { tag: tag(23, BYTES), code: duration('du', 'e1') },
@@ -282,8 +286,11 @@ if(peer!==0)seePeer(S,peer,raw);
 return p;
 }`
 
-/** Statements that write one number, each with its own variable named like the column. */
-const countsWritten = COUNTS.map((name) => `c_${name}[i]=${name};`).join('')
+/** Every count has a variable named like its column. High words are rare, and looked at together. */
+const countsWritten = `${READ_COUNTS.map((name) => `c_${name}[i]=${name};`).join('')}
+${COUNTS.map((name) => `c_${name}[i2]=${name};`).join('')}
+if(${COUNTS.map((name) => `${name}>4294967295`).join('||')}){C.wide=true;
+${COUNTS.map((name) => `c_${name}[i2+1]=${name}/4294967296;`).join('')}}`
 const PORT_OF: Readonly<Record<string, string>> = {
   upstream_remote_port: 'pU',
   upstream_local_port: 'pX',
@@ -363,7 +370,8 @@ export function rowSource({ table, maskAddresses, bindings }: RowSourceOptions):
 const {${bindings.join(',')}}=B,{known}=B;
 ${constants.join('')}
 ${POINT_VARIABLES.map((point, k) => `const c_${point}=C.points[${k}];`).join('')}
-${COUNTS.map((name: CountName) => `const c_${name}=C.counts.${name};`).join('')}
+${READ_COUNTS.map((name) => `const c_${name}=C.readCounts.${name};`).join('')}
+${COUNTS.map((name) => `const c_${name}=C.counts.${name};`).join('')}
 ${PORTS.map((name) => `const c_${name}=C.ports.${name};`).join('')}
 ${[...names, ...sparseNames].map((name) => `const c_${name}=C.codes.${name},d_${name}=C.dictionaries.${name};`).join('')}
 ${['port', 'tls_cipher', 'tls_version', 'intermediate', 'sample_rate'].map((name) => `const c_${name}=C.numbers.${name};`).join('')}
@@ -383,8 +391,8 @@ let t=0,l=0,x=0,y=0,s=0,q=0,e1=0,ts=0;
 let t0=-1,t1=-1,t2=-1,t3=-1,t4=-1,t5=-1,t6=-1,du=-1,stS=0,stN=0;
 let cl=0,ro=0,au=0,sc=0,ua=0,fw=0,de=0,aR=0,aD=0,aL=0,aU=0,aX=0,pR=0,pD=0,pL=0,pU=0,pX=0;
 let fl=0,at=0,code=-1,meth=0,proto=0,ty=0,requestBytes=0;
-let ${COUNTS.map((name) => `${name}=0`).join(',')};
-let sidS=0,sidL=0,ridS=0,ridL=0,paS=0,paL=0,opS=0,opL=0,mdS=0,mdL=-1;
+let ${[...READ_COUNTS, ...COUNTS].map((name) => `${name}=0`).join(',')};
+let rS=0,rL=0,sidS=0,sidL=0,ridS=0,ridL=0,paS=0,paL=0,opS=0,opL=0,mdS=0,mdL=-1;
 while(p<e){${TAG}switch(t){
 case 10:${length('e')}e1=p+l;
 ${chain(commonProperties(maskAddresses), 1, known)}
@@ -433,12 +441,12 @@ else{
 if(du<1000000000){x=stN+du;if(x>=1000000000){x-=1000000000;stS++}}
 else{s=Math.floor(du/1e9);x=stN+(du-s*1e9);stS+=s;if(x>=1000000000){x-=1000000000;stS++}}
 c_endSeconds[i]=stS>4294967295?4294967295:stS;c_endNanos[i]=x}
-c_received[i]=S.ms;c_stream[i]=stream;c_entryType[i]=ty;c_method[i]=meth;c_protocol[i]=proto;c_attempts[i]=at;
+const i2=i+i;c_received[i2]=S.msLow;c_received[i2+1]=S.msHigh;c_stream[i]=stream;c_entryType[i]=ty;c_method[i]=meth;c_protocol[i]=proto;c_attempts[i]=at;
 ${names.map((name) => `c_${name}[i]=${CODE_OF[name]};`).join('')}
 ${PORTS.map((name) => `c_${name}[i]=${PORT_OF[name]};`).join('')}
 ${countsWritten}
 ${POINT_VARIABLES.map((point) => `c_${point}[i]=${point};`).join('')}c_duration[i]=du;
-const i2=i+i;o_request[i2]=m_request_headers.count;o_response[i2]=m_response_headers.count;o_trailers[i2]=m_response_trailers.count;o_tags[i2]=m_custom_tags.count;o_filter[i2]=m_filter_state.count;
+o_request[i2]=m_request_headers.count;o_response[i2]=m_response_headers.count;o_trailers[i2]=m_response_trailers.count;o_tags[i2]=m_custom_tags.count;o_filter[i2]=m_filter_state.count;
 const http=${table === 3 ? 'false' : '!isTcp&&(ty===0||ty>=4&&ty<=10||ty===15)'};
 c_kind[i]=http?0:ty>=11&&ty<=13?2:1;
 const details=d_response_code_details.act[de];

@@ -112,7 +112,8 @@ class Decoder implements AlsDecoder {
   readonly #builders: readonly BatchBuilder[]
   readonly #rows: readonly RowFunction[]
   readonly #state: RowState = {
-    ms: 0,
+    msLow: 0,
+    msHigh: 0,
     seconds: 0,
     nanos: 0,
     untimed: 0,
@@ -193,7 +194,8 @@ class Decoder implements AlsDecoder {
 
   #setTime(receivedMs: number): void {
     const state = this.#state
-    state.ms = receivedMs
+    state.msHigh = Math.floor(receivedMs / 2 ** 32)
+    state.msLow = receivedMs - state.msHigh * 2 ** 32
     state.seconds = Math.floor(receivedMs / 1000)
     state.nanos = Math.floor((receivedMs - state.seconds * 1000) * 1e6)
     state.untimed = 0

@@ -43,8 +43,9 @@ export interface RowFunctionOptions {
 
 /** What a row is told, and what its maps tell it. One object for each decoder, always of this shape. */
 export interface RowState {
-  /** When the message arrived: Unix ms, and the same as seconds and ns. */
-  ms: number
+  /** When the message arrived: Unix ms as two words, and the same as seconds and ns. */
+  msLow: number
+  msHigh: number
   seconds: number
   nanos: number
   /** Rows without a usable start time; they end when they arrived. */
