@@ -56,6 +56,8 @@ function usersXml(limits: StoreLimits): string {
         max_execution_time: seconds,
         max_threads: threadsMax,
         max_insert_threads: 1,
+        // Bound parameters are part of the text that the engine parses.
+        max_query_size: 16 * 1024 * 1024,
         // A statement that only names a column or a number is a slip, not a SELECT.
         implicit_select: 0,
         // A mapped file that is cut short under the engine would end the process (SIGBUS); a read only fails.

@@ -125,6 +125,9 @@ const PING = /^\s*SELECT\s+(?:1|'ping')\s*$/i
 
 function check({ user }: Call, shape: StatementShape): void {
   if (shape.verb === '') throw engineError('SYNTAX_ERROR', 'Syntax error: Empty query')
+  if (shape.odd !== undefined) {
+    throw engineError('SYNTAX_ERROR', `Syntax error: ${shape.odd} outside of quotes is not supported by this store`)
+  }
   if (shape.multiple) throw engineError('SYNTAX_ERROR', 'Syntax error (Multi-statements are not allowed)')
   if (shape.files) throw engineError('NOT_IMPLEMENTED', 'INTO OUTFILE and FROM INFILE are not supported over HTTP')
   if (shape.input) throw engineError('NOT_IMPLEMENTED', 'The table function input() is not supported by this store')

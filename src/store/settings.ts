@@ -46,7 +46,6 @@ const READER_SETTINGS = [
   'sort_overflow_mode',
   'group_by_two_level_threshold',
   'max_block_size',
-  'max_query_size',
   'max_ast_',
   'max_expanded_ast_elements',
   'output_format_',

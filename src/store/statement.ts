@@ -3,7 +3,9 @@
  * Needed because the engine takes whole statements only, and files where a server takes streams (`spool.ts`).
  *
  * The tokens are those of ClickHouse's `src/Parsers/Lexer.cpp`: quotes with backslash and doubled-quote escapes, `--`,
- * `#` and C comments, heredocs. Only words outside brackets decide, so a subquery never does.
+ * `#` and C comments. Only words outside brackets decide, so a subquery never does. What the engine reads in ways of its
+ * own (heredocs, typographic quotes, `//`, comments in comments, `\G`) is called odd and refused, so that nothing can be
+ * a quote to one of the two and a statement to the other.
  */
 export interface StatementShape {
   /** First word in upper case; `(` for a parenthesised SELECT; empty for an empty statement. */
@@ -20,6 +22,8 @@ export interface StatementShape {
   readonly files: boolean
   /** `input(…)` anywhere: the data would have to be a stream. */
   readonly input: boolean
+  /** The first thing that the engine might read otherwise than we do. */
+  readonly odd: string | undefined
 }
 
 export interface FormatClause {
@@ -50,12 +54,15 @@ export function shapeOf(sql: string): StatementShape {
   let previous = ''
   let [files, input, multiple] = [false, false, false]
   let head: InsertHead = 'open'
+  let odd: string | undefined
   for (let at = skipBlanks(sql, 0); at < sql.length; at = skipBlanks(sql, end)) {
     const token = readToken(sql, at)
     const { text } = token
+    odd ??= oddIn(sql, end, token)
     if (text === ';') {
       // Further semicolons and comments may follow, nothing else.
       multiple = !isOver(sql, token.end)
+      odd ??= oddComment(sql.slice(token.end))
       break
     }
     end = token.end
@@ -71,6 +78,7 @@ export function shapeOf(sql: string): StatementShape {
     }
   }
   const data = typeof head === 'object' ? head : undefined
+  if (data === undefined) odd ??= oddComment(sql.slice(end))
   return {
     verb: top[0]?.text ?? '',
     end,
@@ -79,6 +87,7 @@ export function shapeOf(sql: string): StatementShape {
     multiple,
     files,
     input,
+    odd,
   }
 }
 
@@ -124,7 +133,7 @@ const wordAt = (sql: string, token: Token): string => sql.slice(token.at, token.
 const OPENING = new Set(['(', '[', '{'])
 const CLOSING = new Set([')', ']', '}'])
 const WORD = /\w+/y
-const HEREDOC = /\$\w*\$/y
+const COMMENTS = /--[^\n]*|#[ !][^\n]*|\/\*[\s\S]*?(?:\*\/|$)/g
 const BLANKS = /(?:\s|--[^\n]*|#[ !][^\n]*|\/\*[\s\S]*?(?:\*\/|$))+/y
 const BLANKS_AND_ONE_LINE_BREAK = /[ \t\r\f\v]*\n?/y
 
@@ -133,12 +142,22 @@ function readToken(sql: string, at: number): Token {
   if (first === "'" || first === '"' || first === '`') {
     return { text: first, isWord: false, at, end: endOfQuoted(sql, at, first) }
   }
-  const tag = first === '$' ? matchAt(HEREDOC, sql, at) : ''
-  const close = tag === '' ? -1 : sql.indexOf(tag, at + tag.length)
-  if (close >= 0) return { text: '$', isWord: false, at, end: close + tag.length }
   const word = matchAt(WORD, sql, at)
   if (word === '') return { text: first, isWord: false, at, end: at + 1 }
   return { text: word.toUpperCase(), isWord: true, at, end: at + word.length }
+}
+
+/** A token, or the blanks before it, of which we cannot be sure. */
+function oddIn(sql: string, before: number, token: Token): string | undefined {
+  const sign = /[$\\]|\P{ASCII}/u.test(token.text) || (token.text === '/' && sql[token.end] === '/')
+  return sign ? token.text : oddComment(sql.slice(before, token.at))
+}
+
+/** A comment that begins in a comment. */
+function oddComment(blanks: string): string | undefined {
+  return /\/\*(?:(?!\*\/)[\s\S])*\/\*/.test(blanks) || /\P{ASCII}/u.test(blanks.replace(COMMENTS, ''))
+    ? '/*'
+    : undefined
 }
 
 function endOfQuoted(sql: string, at: number, quote: string): number {

@@ -131,14 +131,14 @@ describe('queries', () => {
   it('take names of tables as parameters, and parameters in a form', async () => {
     const name = await table('a UInt8')
     expect(await rows('SELECT count() AS n FROM {t:Identifier}', { t: name })).toEqual([{ n: 0 }])
-    const long = 'ü'.repeat(100_000)
+    const long = 'ü'.repeat(1_000_000)
     const result = await test.reader.query({
       query: 'SELECT lengthUTF8({s:String}) AS n, {t:String} AS t',
       query_params: { s: long, t: 'x\ty' },
       format: 'JSONEachRow',
       use_multipart_params: true,
     })
-    expect(await result.json()).toEqual([{ n: 100_000, t: 'x\ty' }])
+    expect(await result.json()).toEqual([{ n: 1_000_000, t: 'x\ty' }])
   })
 
   it('do not mix up parameters and settings of statements side by side', async () => {
@@ -413,6 +413,9 @@ describe('a reader', () => {
     'SET readonly = 0',
     'USE system',
     'EXPLAIN SELECT 1; SET readonly = 0',
+    "SELECT ‘ ' ’; SELECT 1 INTO OUTFILE ‘/tmp/sidecast-outfile’ -- '",
+    "SELECT 1 // '\n; SELECT 1 INTO OUTFILE '/tmp/sidecast-outfile' -- '",
+    "SELECT 1 /* /* */ ' */; SELECT 1 INTO OUTFILE '/tmp/sidecast-outfile' -- '",
     "SELECT 1 INTO OUTFILE '/tmp/sidecast-outfile'",
     "SELECT * FROM file('/etc/passwd', 'LineAsString')",
     "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { shapeOf } from '../../src/store/statement.ts'
 
@@ -21,8 +22,6 @@ describe('the shape of a statement', () => {
     ['SELECT 1 ; ; -- done', 'SELECT 1'],
     ['SELECT (1, 2) -- done', 'SELECT (1, 2)'],
     ["SELECT ';' /* ; */ ;\n", "SELECT ';'"],
-    ['SELECT $$a;b$$;', 'SELECT $$a;b$$'],
-    ['SELECT $t$ ; $$ ; $t$ ;', 'SELECT $t$ ; $$ ; $t$'],
     ["SELECT 'it''s; \\'', `a;``b`, \"c;\" ;", "SELECT 'it''s; \\'', `a;``b`, \"c;\""],
     ["SELECT 'never closed", "SELECT 'never closed"],
     ['SELECT 1 /* never closed', 'SELECT 1'],
@@ -81,12 +80,67 @@ describe('the shape of a statement', () => {
     expect(shapeOf(sql).data).toBeUndefined()
   })
 
+  it.each([
+    'SELECT $$a;b$$',
+    'SELECT $ ; $a$ ; $',
+    'SELECT 1\\G',
+    "SELECT ‘ ' ’; SET readonly = 0 -- '",
+    'SELECT “ " ”; SELECT 2 -- "',
+    "SELECT 1 // comment; ' \nx",
+    'SELECT 1 /* a /* b */ ; SELECT 2 */',
+    'SELECT 1; /* a /* b */ ; SELECT 2 */',
+    'SELECT\u00a01',
+    'SELECT 1 \u2028',
+  ])('%j is odd', (sql) => {
+    expect(shapeOf(sql).odd).toBeDefined()
+  })
+
+  it.each([
+    'SELECT 1 / 2, 3 -- ü ‘ $ // /* \n, a->b',
+    'SELECT \'‘ $$ \\\\ /* // ü\', "ü", `$` /* ü ‘ // -- */',
+    'INSERT INTO t FORMAT CSV\n‘$//',
+  ])('%j is not', (sql) => {
+    expect(shapeOf(sql).odd).toBeUndefined()
+  })
+
   it('sees files of the machine wherever they are named, and not in quotes', () => {
     expect(shapeOf("SELECT 1 INTO/**/OUTFILE 'x'").files).toBe(true)
     expect(shapeOf("SELECT * FROM (SELECT 1 into outfile 'x')").files).toBe(true)
     expect(shapeOf("INSERT INTO t FROM INFILE 'x' FORMAT TSV").files).toBe(true)
     expect(shapeOf("SELECT 'INTO OUTFILE'").files).toBe(false)
     expect(shapeOf("INSERT INTO t SELECT * FROM input('a UInt8') FORMAT TSV").input).toBe(true)
+  })
+
+  it('never throws, and ends where the text ends', () => {
+    const sign = fc.constantFrom(
+      "'",
+      '"',
+      '`',
+      ';',
+      '--',
+      '/*',
+      '*/',
+      '\\',
+      '\n',
+      ' ',
+      '(',
+      ')',
+      '$',
+      '#',
+      '# ',
+      'FORMAT',
+      'SELECT',
+    )
+    fc.assert(
+      fc.property(fc.array(fc.oneof(sign, fc.string({ maxLength: 3 }))), (parts) => {
+        const sql = parts.join('')
+        const shape = shapeOf(sql)
+        expect(shape.end).toBeLessThanOrEqual(sql.length)
+        // What is cut off is nothing.
+        if (!shape.multiple && shape.data === undefined) expect(shapeOf(sql.slice(shape.end)).verb).toBe('')
+      }),
+      { numRuns: 2000 },
+    )
   })
 
   it('takes time that grows with the length alone', () => {
