@@ -2,7 +2,6 @@ import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type App, startApp } from './app.ts'
 import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './config.ts'
-import { runDemo } from './demo/demo.ts'
 import { SidecastError } from './errors.ts'
 import { nearest } from './lib/nearest.ts'
 import { formatJournalList, formatJournalVerify } from './pipeline/journal-report.ts'
@@ -163,6 +162,7 @@ async function demoCommand(args: readonly string[], world: World): Promise<numbe
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     world.onSignal(name, () => (stop.signal.aborted ? world.exitNow(1) : stop.abort()))
   }
+  const { runDemo } = await import('./demo/demo.ts')
   return runDemo({
     start: (overrides) => {
       const { config } = requireConfig({ ...configInput(values, world), set: [...overrides, ...(values.set ?? [])] })

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import Value from 'typebox/value'
 import { type Document, isMap, isPair, isScalar, LineCounter, parseDocument, parse as parseYaml } from 'yaml'
 import { type Config, configSchema } from './config-schema.ts'
 import { type ErrorCode, SidecastError } from './errors.ts'
@@ -58,7 +57,7 @@ export function loadConfig(input: ConfigInput): LoadedConfig {
     return source.place(path, key)
   }
   check(configSchema as unknown as Schema, values, [], place, findings)
-  const config = Value.Default(configSchema, values) as Config
+  const config = complete(configSchema as unknown as Schema, values) as Config
   if (!findings.some((finding) => finding.severity === 'error')) checkTogether(config, place, findings)
   return { config: freeze(config), findings }
 }
@@ -240,6 +239,22 @@ function applyOption(
   }
   parent[keys.at(-1)!] = value
   fromOption.set(path, option)
+}
+
+// ---- completing
+
+/** The value with every default that it lacks. Parts that are not built yet, and what was found wrong, stay as they are. */
+function complete(schema: Schema, value: unknown): unknown {
+  if (schema.notBuilt === true) return value
+  if (schema.properties !== undefined) {
+    const given = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
+    const completed = Object.entries(schema.properties).map(
+      ([key, child]) => [key, complete(child, given[key])] as const,
+    )
+    return Object.fromEntries(completed.filter(([, item]) => item !== undefined))
+  }
+  if (schema.items !== undefined && Array.isArray(value)) return value.map((item) => complete(schema.items!, item))
+  return value ?? structuredClone(schema.default)
 }
 
 // ---- checking

