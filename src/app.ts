@@ -163,9 +163,9 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     store: reader,
     ...status,
     metrics: createMetrics({ ...parts, version: VERSION }).page,
-    mesh: async (accept) => {
-      const { contentType, body } = mesh.scrape(accept)
-      return { type: contentType, body: Buffer.concat(await Array.fromAsync(body)) }
+    mesh: (accept) => {
+      const { contentType: type, body } = mesh.scrape(accept)
+      return { type, body }
     },
     web: createWeb(),
     retention,

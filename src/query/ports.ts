@@ -30,7 +30,8 @@ export interface StatusSource {
 export type TextHandler = (accept: string) => Promise<TextPage> | TextPage
 export interface TextPage {
   readonly type: string
-  readonly body: string | Uint8Array
+  /** A body that is made while it is sent never stands in memory as a whole. */
+  readonly body: string | Uint8Array | AsyncIterable<Uint8Array>
 }
 
 /** The page and its files, by path; null when there is no such file. */

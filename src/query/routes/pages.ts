@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { TextHandler, TextPage, WebHandler } from '../ports.ts'
 import { Problem } from '../problem.ts'
@@ -41,7 +42,8 @@ export function pageRoutes(app: FastifyInstance, pages: Pages): void {
 }
 
 function send(reply: FastifyReply, { type, body }: TextPage) {
-  return reply
-    .type(type)
-    .send(typeof body === 'string' ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+  reply.type(type)
+  if (typeof body === 'string') return reply.send(body)
+  if (body instanceof Uint8Array) return reply.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+  return reply.send(Readable.from(body, { objectMode: false }))
 }
