@@ -75,10 +75,10 @@ async function listen(server: Server, port: number): Promise<void> {
   })
 }
 
-/** Proves that the engine answers, not only this thread. */
+/** Proves that the engine answers, not only this thread. An error is an answer: out of memory is not hung. */
 async function health(id: number): Promise<void> {
   if (running === undefined) return
-  await running.engine.version()
+  await running.engine.version().catch(() => undefined)
   report({ type: 'healthy', id, rssBytes: process.memoryUsage.rss(), ...running.engine.counts })
 }
 
