@@ -307,7 +307,8 @@ class TableFile {
       files.truncate(this.fd, this.position)
       this.allocated = this.position
     } catch {
-      // It stays allocated; the next block overwrites it.
+      // The next block overwrites it; what that leaves is cut at the seal.
+      this.allocated = Math.max(this.allocated, this.position + 1)
     }
   }
 }

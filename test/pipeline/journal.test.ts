@@ -4,6 +4,7 @@ import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
 import type { SidecastError } from '../../src/errors.ts'
 import type { Journal } from '../../src/pipeline/journal.ts'
+import { verifyJournal } from '../../src/pipeline/journal-report.ts'
 import {
   block,
   contentOf,
@@ -247,6 +248,23 @@ test.each(['data', 'index'])(
   },
 )
 
+test.each([true, false])('half a block is cut off, at once or at the seal (%s)', async (cutAtOnce) => {
+  const files = new FaultyFiles()
+  const journal = await journalIn(temporaryFolder(), { files })
+  journal.reader('store')
+  journal.append('requests', block('a'))
+  files.room = 500
+  files.before = (operation) => {
+    if (operation === 'truncate' && !cutAtOnce) throw Object.assign(new Error('EIO'), { code: 'EIO' })
+  }
+  expect(journal.append('requests', block('large', { bytes: 1000 }))).toBe('disk_full')
+  files.room = Number.POSITIVE_INFINITY
+  files.before = () => {}
+  journal.seal()
+  await journal.settled()
+  expect(await drain(journal)).toEqual([contentOf(block('a'))])
+})
+
 test('a full disk is tried again by itself, and the listener hears when the block would fit', async () => {
   const clock = new ManualClock()
   const files = new FaultyFiles()
@@ -299,6 +317,45 @@ test('rollups without room are left out, and the segment says so', async () => {
   expect(segment.recovered).toBe(true)
   expect(segment.tables.map(({ table }) => table)).toEqual(['requests'])
   expect([...sealedContent(dir).values()]).toEqual([new Map([['requests', contentOf(block('a'))]])])
+})
+
+test('rollups that were written before one had no room leave no trace', async () => {
+  const dir = temporaryFolder()
+  const files = new FaultyFiles()
+  const journal = await journalIn(dir, { files })
+  journal.append('requests', block('a'))
+  let writes = 0
+  files.before = (operation, path) => {
+    if (operation === 'writev' && path.endsWith('latency_1m.native') && ++writes === 2) throw diskFull()
+  }
+  const rollup = (tag: string) => ({ table: 'latency_1m' as const, block: block(tag, { node: 'n'.repeat(500) }) })
+  journal.seal([rollup('r'), rollup('s')])
+  await journal.settled()
+  expect(writes).toBe(2)
+  expect([...sealedContent(dir).values()]).toEqual([new Map([['requests', contentOf(block('a'))]])])
+  expect(await verifyJournal(dir)).toMatchObject({ sound: true, blocks: 1 })
+  await journal.stop(NEVER)
+  const again = await journalIn(dir)
+  expect(again.recovery).toMatchObject({ rows: 10, damage: [] })
+})
+
+test('room is made around a segment that a statement may still read', async () => {
+  const clock = new ManualClock()
+  const dir = temporaryFolder()
+  const journal = await journalIn(dir, { clock, keepAfterAckMs: 60_000, limits: { ...LIMITS, diskBytesMax: 10_000 } })
+  const reader = journal.reader('store')
+  await journal.start()
+  const releases: (() => void)[] = []
+  for (const tag of ['held', 'b', 'c']) {
+    journal.append('requests', block(tag, { bytes: 2500 }))
+    journal.seal()
+    const segment = (await reader.next(NEVER))!
+    if (tag === 'held') releases.push(segment.hold!())
+    await reader.ack(segment)
+  }
+  expect(journal.append('requests', block('d', { bytes: 2500 }))).toBe('ok')
+  expect([...sealedContent(dir).keys()].map((name) => name.slice(-1)).sort()).toEqual(['1', '3'])
+  for (const release of releases) release()
 })
 
 test('a segment that cannot be renamed goes on being written', async () => {
