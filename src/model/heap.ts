@@ -114,6 +114,51 @@ export class Heap {
     this.rows = row + 1
   }
 
+  /**
+   * `put` for a URL that is kept as it is when it has neither `?` nor `#`. When it has one nothing is put, and the
+   * answer is false. One pass over the bytes: the two characters are looked for by the usual test for a zero byte.
+   */
+  putPlainUrl(row: number, source: Uint8Array, view: DataView, start: number, length: number): boolean {
+    if (length < 4 || length > SHORT || this.end + length + row - this.rows + 5 > this.bytes.length) {
+      for (let i = start; i < start + length; i++) if (source[i] === 63 || source[i] === 35) return false
+      this.put(row, source, view, start, length)
+      return true
+    }
+    this.#endBefore = this.end
+    this.#rowsBefore = this.rows
+    if (this.rows < row) this.fill(row)
+    const bytes = this.bytes
+    let at = this.end
+    if (length < 128) bytes[at++] = length
+    else at = writeVarint(bytes, at, length)
+    const target = this.view
+    const last = length - 4
+    let high = 0
+    let found = 0
+    for (let i = 0; ; i += 4) {
+      if (i > last) i = last
+      const word = view.getInt32(start + i, true)
+      target.setInt32(at + i, word, true)
+      const question = word ^ 0x3f3f3f3f
+      const hash = word ^ 0x23232323
+      found |= ((question - 0x01010101) & ~question) | ((hash - 0x01010101) & ~hash)
+      high |= word
+      if (i === last) break
+    }
+    if ((found & 0x80808080) !== 0) {
+      this.truncate(this.#endBefore, this.#rowsBefore)
+      return false
+    }
+    if ((high & 0x80808080) !== 0) {
+      this.truncate(this.#endBefore, this.#rowsBefore)
+      this.put(row, source, view, start, length)
+      return true
+    }
+    this.end = at + length
+    this.rows = row + 1
+    return true
+  }
+
   #fits(more: number, bytesMax = this.#bytesMax): boolean {
     const needed = this.end + more
     if (needed <= this.bytes.length) return true

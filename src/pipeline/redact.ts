@@ -120,12 +120,13 @@ export function createRedaction(rules: RedactionRules = REDACTION_DEFAULTS): Red
       const at = paths.length === 0 ? copy(bytes, start, cut, out, 0) : rulesApplied(paths, bytes, start, cut, out)
       if (cut === end) return at
       if (rules.query === 'none') return copy(bytes, cut, end, out, at)
+      if (rules.query === 'values' && kept.length === 0) return allValues(bytes, cut, end, out, at)
       if (rules.query === 'all') {
         out[at] = bytes[cut]!
         out[at + 1] = STAR
         return at + 2
       }
-      return queryValues(bytes, cut, end, out, at, kept)
+      return valuesExcept(bytes, cut, end, out, at, kept)
     },
     addresses: (bytes, start, length, out) => maskList(bytes, start, start + length, out),
   }
@@ -150,7 +151,20 @@ function rulesApplied(
 }
 
 /** From the `?` or `#` on: what stands after an `=` up to the next `&` becomes `*`. A fragment is treated as a query. */
-function queryValues(
+function allValues(bytes: Uint8Array, from: number, end: number, out: Uint8Array, at: number): number {
+  let i = from
+  while (i < end) {
+    const byte = bytes[i++]!
+    out[at++] = byte
+    if (byte !== EQUALS) continue
+    out[at++] = STAR
+    while (i < end && bytes[i] !== AND) i++
+  }
+  return at
+}
+
+/** The same, but the values of the keys in `kept` stay. */
+function valuesExcept(
   bytes: Uint8Array,
   from: number,
   end: number,

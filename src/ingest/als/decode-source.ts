@@ -155,7 +155,7 @@ if(p!==q)return -1;`,
     { tag: tag(21, BYTES), code: `${length('e1')}if(filterState(b,dv,p,p+l)<0)return -1;p+=l;`, repeated: true },
     { tag: tag(22, BYTES), code: mapEntry('m_custom_tags', CUSTOM_TAGS), repeated: true },
     { tag: tag(23, BYTES), code: duration('du', 'e1') },
-    { tag: tag(24, VARINT), code: `${varint('x')}at=x%4294967296;` },
+    { tag: tag(24, VARINT), code: `${varint('x')}at=x>4294967295?x%4294967296:x;` },
     { tag: tag(25, BYTES), code: sparseText('connection_termination_details') },
     { tag: tag(26, BYTES), code: place('sid') },
     {
@@ -262,8 +262,10 @@ else if(t===18){${length('e')}vs=p;vl=l;p+=l}
 else{p=skipField(b,p,e,t,wide);if(p<0)return -1}}
 if(p!==e)return -1;
 if(map.rowEntries>=MAP_ENTRIES_MAX){room.cut++;return p}
-const key=intern(map.keys,b,dv,ks,kl),act=map.keys.act[key];
-if(act!==0&&special(map,key,act,b,dv,vs,vl,i,which))return p;
+const key=internLast(map.keys,b,dv,ks,kl),act=map.keys.act[key];
+if(act!==0){
+if(act===TRACEPARENT){if(which===${REQUEST_HEADERS}&&traceparent(b,dv,vs,vl,i))return p}
+else if(special(map,key,act,b,dv,vs,vl,i,which))return p}
 if(vl>TEXT_MAX){vl=cutLength(b,vs,TEXT_MAX);room.cut++}
 map.put(key,b,dv,vs,vl);
 return p;

@@ -151,6 +151,7 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
     MAP_ENTRIES_MAX: limits.mapEntriesMax,
     TEXT_MAX: stringBytesMax,
     DETAILS_FLAGS,
+    TRACEPARENT,
     wide,
     start,
     other,
@@ -203,8 +204,8 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
 
     putUrl(heap: Heap, row: number, bytes: Uint8Array, view: DataView, from: number, length: number): void {
       const taken = length > stringBytesMax ? cutTo(bytes, from, length) : length
-      if (redaction.plainUrlsPass && !hasQuery(bytes, view, from, taken)) heap.put(row, bytes, view, from, taken)
-      else heap.put(row, scratch, scratchView, 0, redaction.url(bytes, from, taken, scratch))
+      if (redaction.plainUrlsPass && heap.putPlainUrl(row, bytes, view, from, taken)) return
+      heap.put(row, scratch, scratchView, 0, redaction.url(bytes, from, taken, scratch))
     },
 
     putText(heap: Heap, row: number, bytes: Uint8Array, view: DataView, from: number, length: number): void {
@@ -314,8 +315,6 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
           else if (which === RESPONSE_HEADERS) state.grpcHeader = status
           return false
         }
-        case TRACEPARENT:
-          return which === REQUEST_HEADERS && traceparent(columns, state, bytes, view, from, length, row)
         case B3_TRACE_ID:
           if (which !== REQUEST_HEADERS || (length !== 32 && length !== 16)) return false
           return length === 32
@@ -326,6 +325,9 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
       }
       return false
     },
+
+    traceparent: (bytes: Uint8Array, view: DataView, from: number, length: number, row: number): boolean =>
+      traceparent(columns, state, bytes, view, from, length, row),
 
     /** Code (in `filterState.values`) of the JSON of a filter state object, found out once per distinct object. */
     filterStateValue(raw: number): number {
@@ -430,7 +432,8 @@ function grpcStatus(bytes: Uint8Array, from: number, length: number): number {
   return status > 255 ? -1 : status
 }
 
-const ids = new Int32Array(6)
+/** Ids that are compared with those the row has already. */
+const ids = new Int32Array(4)
 
 /**
  * W3C `traceparent`, version 00: `00-<32 hex>-<16 hex>-<2 hex>`. True when trace id, span id and flags say all of it, so
@@ -467,33 +470,36 @@ function setTrace(
   low: number,
   row: number,
 ): boolean {
-  ids[0] = 0
-  ids[1] = 0
-  if (high >= 0 && !hexInto(view, high, ids, 0)) return false
-  if (!hexInto(view, low, ids, 2)) return false
-  if ((ids[0]! | ids[1]! | ids[2]! | ids[3]!) === 0) return false
-  const trace = columns.traceUuid
-  const at = 4 * row
-  if (state.traced === 1) {
-    return trace[at] === ids[0] && trace[at + 1] === ids[1] && trace[at + 2] === ids[2] && trace[at + 3] === ids[3]
+  const again = state.traced === 1
+  const out = again ? ids : columns.traceUuid
+  const at = again ? 0 : 4 * row
+  out[at] = 0
+  out[at + 1] = 0
+  const valid = (high < 0 || hexInto(view, high, out, at)) && hexInto(view, low, out, at + 2)
+  if (again) {
+    const trace = columns.traceUuid
+    for (let k = 0; k < 4; k++) if (trace[4 * row + k] !== ids[k]) return false
+    return valid
   }
-  trace[at] = ids[0]!
-  trace[at + 1] = ids[1]!
-  trace[at + 2] = ids[2]!
-  trace[at + 3] = ids[3]!
+  if (!valid || (out[at]! | out[at + 1]! | out[at + 2]! | out[at + 3]!) === 0) {
+    out.fill(0, at, at + 4)
+    return false
+  }
   columns.touched[TOUCHED_TRACE] = 1
   state.traced = 1
   return true
 }
 
 function setSpan(columns: RowColumns, state: RowState, view: DataView, from: number, row: number): boolean {
-  if (!hexInto(view, from, ids, 4)) return false
-  if ((ids[4]! | ids[5]!) === 0) return false
   const span = columns.spanNumber
   const at = 2 * row
-  if (state.spanned === 1) return span[at] === ids[4] && span[at + 1] === ids[5]
-  span[at] = ids[4]!
-  span[at + 1] = ids[5]!
+  if (state.spanned === 1) {
+    return hexInto(view, from, ids, 0) && span[at] === ids[0] && span[at + 1] === ids[1]
+  }
+  if (!hexInto(view, from, span, at) || (span[at]! | span[at + 1]!) === 0) {
+    span.fill(0, at, at + 2)
+    return false
+  }
   columns.touched[TOUCHED_SPAN] = 1
   state.spanned = 1
   return true
