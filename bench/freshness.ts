@@ -20,14 +20,14 @@ const { values } = parseArgs({
   options: { rate: { type: 'string', default: '20000' }, probes: { type: 'string', default: '100' } },
 })
 const PROBE: Omit<LogEntry, 'startMs' | 'requestId'> = {
-  rxEnd: 10_000,
-  upTxBegin: 200_000,
-  upTxEnd: 210_000,
-  upRxBegin: 4_500_000,
-  upRxEnd: 4_600_000,
-  downTxBegin: 4_700_000,
-  downTxEnd: 4_800_000,
-  duration: 5_000_000,
+  rxEnd: 0.01,
+  upTxBegin: 0.2,
+  upTxEnd: 0.21,
+  upRxBegin: 4.5,
+  upRxEnd: 4.6,
+  downTxBegin: 4.7,
+  downTxEnd: 4.8,
+  duration: 5,
   cluster: 'probe',
   upstreamPort: 80,
   route: 'probe',
@@ -60,6 +60,7 @@ const load = spawn(
 try {
   await sleep(5000)
   const client = createAlsClient({ address: sidecast.grpc, identifier: { node: nodeOf('gateway'), logName: 'probe' } })
+  await sleep(1000)
   const took: number[] = []
   for (let k = 0; k < probes; k++) {
     const id = randomUUID()
