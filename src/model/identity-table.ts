@@ -4,8 +4,10 @@ import type { Room } from './heap.ts'
 
 /** Identities of one batch. 12 keys of a few dozen bytes for each: at most a few MB in a block. */
 const IDENTITIES_MAX = 16_384
-/** id + 1 (0: free) and five words of codes; 8 words keep a slot inside one cache line. */
+/** id + 1 (0: free), five words of codes, hash, needs; 8 words keep a slot inside one cache line. */
 const SLOT = 8
+/** Clusters whose last slot is remembered. */
+const RECENT = 1024
 /** Bits of `IdentityResolver.needs`. */
 export const NEEDS_AUTHORITY_AND_ROUTE = 1
 export const NEEDS_SNI = 2
@@ -33,6 +35,8 @@ export class IdentityTable {
   readonly #room: Room
   #slots = new Int32Array(SLOT * 64)
   #mask = 63
+  /** Slot that a row of a cluster had last, by the low bits of the cluster's code. */
+  readonly #recent = new Int32Array(RECENT)
   /** What rows of (stream, cluster) need to be told apart: [key + 1, needs] pairs. */
   #needs = new Float64Array(2 * 64)
   #needsCount = 0
@@ -54,6 +58,7 @@ export class IdentityTable {
 
   reset(): void {
     this.identities.length = 0
+    this.#recent.fill(0)
     if (this.#mask > 8191) {
       this.#slots = new Int32Array(SLOT * 64)
       this.#mask = 63
@@ -75,12 +80,41 @@ export class IdentityTable {
     route: number,
     sni: number,
   ): number {
-    const needs = this.#needsOf(stream, cluster)
-    const names = (needs & NEEDS_AUTHORITY_AND_ROUTE) === 0 ? 0 : authority | (route << 16)
-    const name = (needs & NEEDS_SNI) === 0 ? 0 : sni
     const where = stream | (cluster << 16)
     const peers = downstreamPeer | (upstreamPeer << 16)
     const sans = peerSan | (localSan << 16)
+    const recent = this.#recent[cluster & (RECENT - 1)]!
+    const table = this.#slots
+    // What a row needs depends on stream and cluster alone: where those are the same, so is this.
+    if (
+      table[recent + 1] === where &&
+      table[recent + 2] === peers &&
+      table[recent + 3] === sans &&
+      table[recent] !== 0
+    ) {
+      const needs = table[recent + 7]!
+      if (
+        ((needs & NEEDS_AUTHORITY_AND_ROUTE) === 0 || table[recent + 4] === (authority | (route << 16))) &&
+        ((needs & NEEDS_SNI) === 0 || table[recent + 5] === sni)
+      ) {
+        return table[recent]! - 1
+      }
+    }
+    return this.#lookUp(stream, cluster, where, peers, sans, authority | (route << 16), sni)
+  }
+
+  #lookUp(
+    stream: number,
+    cluster: number,
+    where: number,
+    peers: number,
+    sans: number,
+    authorityAndRoute: number,
+    sni: number,
+  ): number {
+    const needs = this.#needsOf(stream, cluster)
+    const names = (needs & NEEDS_AUTHORITY_AND_ROUTE) === 0 ? 0 : authorityAndRoute
+    const name = (needs & NEEDS_SNI) === 0 ? 0 : sni
     let hash = Math.imul(where, 0x9e3779b1) ^ Math.imul(peers, 0x85ebca6b)
     hash = (hash ^ (hash >>> 15)) + (Math.imul(sans, 0xc2b2ae35) ^ Math.imul(names, 0x27d4eb2f)) + name
     hash = Math.imul(hash ^ (hash >>> 13), 0x2c1b3c6d)
@@ -96,6 +130,7 @@ export class IdentityTable {
         slots[at + 4] === names &&
         slots[at + 5] === name
       ) {
+        this.#recent[cluster & (RECENT - 1)] = at
         return slots[at]! - 1
       }
     }
@@ -109,7 +144,9 @@ export class IdentityTable {
     slots[at + 4] = names
     slots[at + 5] = name
     slots[at + 6] = hash
+    slots[at + 7] = needs
     slots[at] = this.identities.push(this.#resolver.resolve(this.#input(where, peers, sans, names, name)))
+    this.#recent[cluster & (RECENT - 1)] = at
     if (this.identities.length * 2 > this.#mask) this.#grow()
     return this.identities.length - 1
   }
@@ -164,6 +201,7 @@ export class IdentityTable {
 
   #grow(): void {
     const old = this.#slots
+    this.#recent.fill(0)
     this.#mask = this.#mask * 2 + 1
     this.#slots = new Int32Array(SLOT * (this.#mask + 1))
     for (let from = 0; from < old.length; from += SLOT) {

@@ -1,7 +1,7 @@
 import { Dictionary, intern, internLast } from '../../model/dictionary.ts'
 import { cutLength, type Heap, type Room, viewOf } from '../../model/heap.ts'
 import type { MapColumn } from '../../model/map-column.ts'
-import { classify, DETAILS_FLAGS } from '../../model/outcome.ts'
+import { classify, DETAILS_FLAGS, DETAILS_UPSTREAM } from '../../model/outcome.ts'
 import { JSON_BYTES_MAX, type RowColumns, SPARSE } from '../../model/row-columns.ts'
 import { HEADER_ADDRESS, HEADER_SECRET, HEADER_URL, PATH_RULE_ROOM, type Redaction } from '../../pipeline/redact.ts'
 import type { AlsLimits } from './decode.ts'
@@ -151,6 +151,8 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
     MAP_ENTRIES_MAX: limits.mapEntriesMax,
     TEXT_MAX: stringBytesMax,
     DETAILS_FLAGS,
+    DETAILS_UPSTREAM,
+    PLAIN_SUCCESS: classify(200, 0, -1, DETAILS_UPSTREAM, true, true, true),
     TRACEPARENT,
     wide,
     start,
