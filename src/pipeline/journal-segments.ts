@@ -34,6 +34,12 @@ export interface SegmentsOptions {
   readonly onFreed: () => void
 }
 
+export interface SegmentFilter {
+  readonly after?: Position
+  /** Those that this sink has and that are still kept. */
+  readonly ackedBy?: string
+}
+
 export type SealedListener = (segment: Segment) => void
 /** Rows by node that damage took from a segment; null when not even the segment's id is known. */
 export type LostListener = (segment: string | null, nodes: ReadonlyMap<string, number>) => void
@@ -52,6 +58,8 @@ export class SealedSegments implements ReaderHost {
   readonly #readers = new Map<string, JournalReader>()
   /** Acknowledged by all, in that order. */
   #kept: Entry[] = []
+  /** Rows by node of what was found at the start, until the readers are known. */
+  readonly #startNodes = new PackedNodes()
   /** Manifests of the few segments that are being worked on. */
   readonly #manifests = new Map<string, Segment>()
   readonly #checks = new Map<Entry, Promise<void>>()
@@ -91,9 +99,11 @@ export class SealedSegments implements ReaderHost {
     this.#lostListeners.push(listener)
   }
 
-  /** Segments on disk, oldest first, with their manifests; for a ledger that counts what it has not seen. */
-  *all(): Iterable<Segment> {
+  /** Segments on disk, oldest first, with their manifests, which are read only for those that are asked for. */
+  *all({ after, ackedBy }: SegmentFilter): Iterable<Segment> {
     for (const entry of this.#ordered()) {
+      if (after !== undefined && comparePositions(entry.position, after) <= 0) continue
+      if (ackedBy !== undefined && (entry.waiting.has(ackedBy) || !this.#readers.has(ackedBy))) continue
       const segment = this.#manifest(entry)
       if (segment !== null) yield segment
     }
@@ -118,6 +128,11 @@ export class SealedSegments implements ReaderHost {
     if (entry !== undefined) return !entry.waiting.has(sink)
     const position = parseSegmentId(id)
     return position !== null && (this.#readers.get(sink)?.covers(position) ?? false)
+  }
+
+  /** The reader that was asked for under this name before. */
+  knownReader(sink: string): JournalReader | undefined {
+    return this.#readers.get(sink)
   }
 
   get readers(): Iterable<JournalReader> {
@@ -164,6 +179,7 @@ export class SealedSegments implements ReaderHost {
     this.#bytes += entry.bytes
     const segment = this.#remember(entry, found)
     const nodes = nodesOfTables(segment)
+    if (!this.#started) this.#startNodes.set(entry, nodes)
     for (const reader of this.#readers.values()) reader.offer(entry, nodes)
     for (const listener of this.#sealedListeners) listener(segment)
     if (this.#started) this.#keepIfAcked(entry)
@@ -172,6 +188,7 @@ export class SealedSegments implements ReaderHost {
   /** From here on segments are deleted. Readers are known by now. */
   start(): void {
     this.#started = true
+    this.#startNodes.clear()
     for (const entry of this.#ordered()) this.#keepIfAcked(entry)
   }
 
@@ -263,6 +280,8 @@ export class SealedSegments implements ReaderHost {
   }
 
   nodesOf(entry: Entry): ReadonlyMap<string, number> {
+    const packed = this.#startNodes.get(entry)
+    if (packed !== null) return packed
     const segment = this.#manifest(entry)
     return segment === null ? new Map() : nodesOfTables(segment)
   }
@@ -355,6 +374,7 @@ export class SealedSegments implements ReaderHost {
 
   #replace(entry: Entry, before: ReadonlyMap<string, number>, found: FoundSegment | null): void {
     this.#manifests.delete(entry.id)
+    this.#startNodes.delete(entry)
     this.#bytes += (found?.bytes ?? 0) - entry.bytes
     entry.checkedMs = this.now()
     if (found === null) {
@@ -406,6 +426,46 @@ export class SealedSegments implements ReaderHost {
   #measureAside(): void {
     const { root } = this.#options
     this.#asideBytes = folderBytes(join(root, 'quarantine')) + folderBytes(join(root, 'dead-letter'))
+  }
+}
+
+/** Rows by node of many segments, 8 bytes for each node of each, names once. */
+class PackedNodes {
+  readonly #names: string[] = []
+  readonly #numbers = new Map<string, number>()
+  readonly #packed = new Map<Entry, Uint32Array>()
+
+  set(entry: Entry, nodes: ReadonlyMap<string, number>): void {
+    const packed = new Uint32Array(nodes.size * 2)
+    let at = 0
+    for (const [name, rows] of nodes) {
+      let number = this.#numbers.get(name)
+      if (number === undefined) {
+        number = this.#names.push(name) - 1
+        this.#numbers.set(name, number)
+      }
+      packed[at++] = number
+      packed[at++] = rows
+    }
+    this.#packed.set(entry, packed)
+  }
+
+  get(entry: Entry): Map<string, number> | null {
+    const packed = this.#packed.get(entry)
+    if (packed === undefined) return null
+    const nodes = new Map<string, number>()
+    for (let at = 0; at < packed.length; at += 2) nodes.set(this.#names[packed[at]!]!, packed[at + 1]!)
+    return nodes
+  }
+
+  delete(entry: Entry): void {
+    this.#packed.delete(entry)
+  }
+
+  clear(): void {
+    this.#packed.clear()
+    this.#numbers.clear()
+    this.#names.length = 0
   }
 }
 

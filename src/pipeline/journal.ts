@@ -15,7 +15,13 @@ import {
 } from './journal-format.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
 import { type FoundSegment, rescueSegment } from './journal-recovery.ts'
-import { type AckedListener, type LostListener, type SealedListener, SealedSegments } from './journal-segments.ts'
+import {
+  type AckedListener,
+  type LostListener,
+  type SealedListener,
+  SealedSegments,
+  type SegmentFilter,
+} from './journal-segments.ts'
 import { Spares } from './journal-spares.ts'
 import { openDirectory, type RecoveryReport, recover } from './journal-start.ts'
 import { OpenSegment } from './journal-writer.ts'
@@ -100,8 +106,8 @@ export interface Journal extends Stage {
   onLost(listener: LostListener): void
   /** Names of the readers. */
   readonly sinks: readonly string[]
-  /** Segments on disk with their manifests, oldest first. */
-  segments(): Iterable<Segment>
+  /** Segments on disk with their manifests, oldest first. Reads the disk for each: narrow it down. */
+  segments(filter?: SegmentFilter): Iterable<Segment>
   isAcked(sink: string, id: string): boolean
   /** Keeps the files of a segment that a sink refuses for good. Throws when the disk does not let it. */
   deadLetter(sink: string, segment: Segment, error: Error): void
@@ -437,8 +443,8 @@ class SegmentJournal implements Journal {
     return [...this.#segments.readers].map(({ sink }) => sink)
   }
 
-  segments(): Iterable<Segment> {
-    return this.#segments.all()
+  segments(filter: SegmentFilter = {}): Iterable<Segment> {
+    return this.#segments.all(filter)
   }
 
   isAcked(sink: string, id: string): boolean {
@@ -450,7 +456,7 @@ class SegmentJournal implements Journal {
   }
 
   backlog(sink: string): Backlog {
-    return this.#segments.reader(sink).backlog()
+    return this.#segments.knownReader(sink)?.backlog() ?? { segments: 0, bytes: 0, rows: 0, oldestMs: null }
   }
 
   oldestUnacked(sink: string): number | null {
@@ -461,9 +467,9 @@ class SegmentJournal implements Journal {
   }
 
   heldByNode(sink: string): Map<string, number> {
-    this.#segments.reader(sink)
     const held = new Map<string, number>()
-    for (const reader of this.#segments.readers) if (reader.sink === sink) add(held, reader.held)
+    const reader = this.#segments.knownReader(sink)
+    if (reader !== undefined) add(held, reader.held)
     for (const segment of this.#unsealed()) {
       for (const { table, nodes } of segment.tables('')) if (isRowTable(table)) add(held, nodes)
     }

@@ -340,7 +340,7 @@ class NodeLedgers implements Ledger {
     const { journal } = this.#options
     const through = this.#through
     const isNew = (id: string): boolean => through === null || comparePositions(parseSegmentId(id)!, through) > 0
-    for (const segment of journal.segments()) if (isNew(segment.id)) this.#settle(segment, true)
+    for (const segment of journal.segments(through === null ? {} : { after: through })) this.#settle(segment, true)
     for (const { segment, nodes } of journal.recovery.lost) {
       for (const [node, rows] of nodes) {
         const counts = this.#counts(node)

@@ -69,6 +69,7 @@ test('what was appended before a crash is a segment after it, without its rollup
   })
   const journal = await journalIn(dir)
   expect(journal.recovery).toMatchObject({ segments: 1, rows: 24, damage: [], cutBytes: 0 })
+  journal.reader('store')
   expect(journal.heldByNode('store')).toEqual(
     new Map([
       ['node-1', 20],

@@ -533,6 +533,21 @@ test('the same segment comes again until it is acknowledged; acknowledging twice
   expect(journal.isAcked('store', first.id)).toBe(true)
 })
 
+test('segments are found by what comes after, and by who has them', async () => {
+  const journal = await journalIn(temporaryFolder())
+  const reader = journal.reader('store')
+  await sealed(journal, 'a', 'b', 'c')
+  const first = (await reader.next(NEVER))!
+  await reader.ack(first)
+  const seqs = (filter: Parameters<Journal['segments']>[0]) => [...journal.segments(filter)].map(({ seq }) => seq)
+  expect(seqs({})).toEqual([1, 2, 3])
+  expect(seqs({ after: first })).toEqual([2, 3])
+  expect(seqs({ ackedBy: 'store' })).toEqual([1])
+  expect(seqs({ ackedBy: 'nobody' })).toEqual([])
+  expect(journal.backlog('nobody').segments).toBe(0)
+  expect(journal.sinks).toEqual(['store'])
+})
+
 test('waiting ends with a segment, an abort, or the end of the journal', async () => {
   const journal = await journalIn(temporaryFolder())
   const reader = journal.reader('store')
