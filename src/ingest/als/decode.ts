@@ -283,7 +283,7 @@ class Decoder implements AlsDecoder {
       const to = p + wide.int
       if (to > end) return this.#broken(at)
       if (stream.origin === null) this.#reject('no_identifier', at)
-      else if (!this.#entry(bytes, at, p, to, stream.origin, isTcp)) return false
+      else if (!this.#usual(bytes, p, to, isTcp) && !this.#entry(bytes, at, p, to, stream.origin, isTcp)) return false
       p = to
     }
     return true
@@ -291,6 +291,24 @@ class Decoder implements AlsDecoder {
 
   #broken(at: number): false {
     this.#reject('malformed', at)
+    return false
+  }
+
+  /** Adds an entry of the usual kind: all is well with it, and its stream is known. False when it is not one. */
+  #usual(bytes: Uint8Array, start: number, end: number, isTcp: boolean): boolean {
+    const table = guessTable(bytes, start, end, isTcp)
+    const code = this.#streamCodes[table]!
+    if (code < 0 || end + SLACK > bytes.length) return false
+    const status = this.#rows[table]!(bytes, this.#view, start, end, code, isTcp)
+    if (status === ROW_ADDED) {
+      this.#added[table]!++
+      return true
+    }
+    if (status !== ROW_FULL) {
+      const { columns } = this.#builders[table]!
+      columns.undo()
+      columns.room.exhausted = false
+    }
     return false
   }
 
