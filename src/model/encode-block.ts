@@ -307,47 +307,36 @@ function someSet(values: Uint8Array | Uint16Array | Uint32Array | Int32Array, co
   return false
 }
 
-/** Whole numbers ≥ 0 as UInt64 (low word, high word). False when all are zero. */
+/** 2^−32: the high word of a whole number is what is left of the product, exactly. */
+const HIGH = 2 ** -32
+
+/** Whole numbers from 0 to 2^63 as UInt64 (low word, high word). False when all are zero. */
 function countsInto(words: Uint32Array, values: Float64Array, rows: number): boolean {
-  let any = 0
-  for (let i = 0; i < rows; i++) {
+  let largest = 0
+  for (let i = 0, at = 0; i < rows; i++, at += 2) {
     const value = values[i]!
-    if (value < WORD) {
-      any |= words[2 * i] = value
-      words[2 * i + 1] = 0
-    } else {
-      any = 1
-      wideInto(words, 2 * i, value)
-    }
+    if (value > largest) largest = value
+    words[at] = value
+    words[at + 1] = value * HIGH
   }
-  return any !== 0
+  return largest > 0
 }
 
 /** The same with −1 for NULL. False when all are NULL. */
 function nullableInto(words: Uint32Array, nulls: Uint8Array, values: Float64Array, rows: number): boolean {
-  let all = 1
-  for (let i = 0; i < rows; i++) {
-    const value = values[i]!
+  let all = true
+  for (let i = 0, at = 0; i < rows; i++, at += 2) {
+    let value = values[i]!
+    let missing = 0
     if (value < 0) {
-      nulls[i] = 1
-      words[2 * i] = 0
-      words[2 * i + 1] = 0
-    } else {
-      all = 0
-      nulls[i] = 0
-      if (value < WORD) {
-        words[2 * i] = value
-        words[2 * i + 1] = 0
-      } else wideInto(words, 2 * i, value)
-    }
+      missing = 1
+      value = 0
+    } else all = false
+    nulls[i] = missing
+    words[at] = value
+    words[at + 1] = value * HIGH
   }
-  return all === 0
-}
-
-function wideInto(words: Uint32Array, at: number, value: number): void {
-  const high = Math.floor(value / WORD)
-  words[at] = value - high * WORD
-  words[at + 1] = high
+  return !all
 }
 
 function smallNullableInto(
