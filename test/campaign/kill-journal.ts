@@ -9,7 +9,7 @@ import { killJournal } from '../support/kill-journal.ts'
  */
 const kills = Number(process.argv[2] ?? 300)
 const seed = Number(process.argv[3] ?? Math.floor(Math.random() * 1e6))
-const dir = mkdtempSync(join(tmpdir(), 'sidecast-kill-'))
+const dir = mkdtempSync(join(tmpdir(), 'sidecast-journal-campaign-'))
 try {
   const result = await killJournal({ dir, seed, kills })
   process.stdout.write(`${JSON.stringify({ campaign: 'kill-journal', seed, ...result })}\n`)

@@ -11,6 +11,7 @@ import { seededRandom } from './random.ts'
  *   open                       the journal is open
  *   a <number>                 block <number> was appended
  *   k <segment> <number>…      a segment was taken and is about to be acknowledged, with its blocks
+ *   r <count>                  so many files were written over in place by now
  */
 const [dir, seed, first] = process.argv.slice(2) as [string, string, string]
 const random = seededRandom(Number(seed))
@@ -31,7 +32,7 @@ say('open')
 void deliver()
 
 for (let number = Number(first); ; ) {
-  const bytes = 64 + Math.floor(random() ** 4 * 1_500_000)
+  const bytes = 64 + Math.floor(random() ** 6 * 1_500_000)
   const rows = 1 + Math.floor(random() * 50)
   const block = numberedBlock(number, bytes, rows, Math.floor(bytes * random()))
   // As full as it is allowed to be, at times: then it waits for the reader.
@@ -39,18 +40,19 @@ for (let number = Number(first); ; ) {
   say(`a ${number}`)
   if (journal.shouldSeal(Date.now())) journal.seal([{ table: 'latency_1m', block: { ...block, nodes: new Map() } }])
   if (random() < 0.1) void journal.synced()
-  if (random() < 0.3) await breathe()
+  await breathe()
   number++
 }
 
 /** Slower than the writer at times, so that there is a backlog to recover. */
 async function deliver(): Promise<void> {
   for (let segment = await reader.next(never); segment !== null; segment = await reader.next(never)) {
-    if (random() < 0.5) await wait(random() * 30)
+    if (random() < 0.2) await wait(random() * 30)
     const rows = segment.tables.find(({ table }) => table === 'requests')!
     const text = readFileSync(rows.file, 'latin1')
     if (text.length !== rows.bytes) throw new Error(`${segment.id} has ${text.length} bytes, not ${rows.bytes}`)
     say(`k ${segment.id} ${numbersIn(text).join(' ')}`)
     await reader.ack(segment)
+    say(`r ${journal.stats().filesRecycled}`)
   }
 }

@@ -15,6 +15,8 @@ export interface KillResult {
   readonly blocks: number
   /** Segments that the sink took, counting again what it took again. */
   readonly delivered: number
+  /** Files that were written over in place. */
+  readonly recycled: number
   /** Segments that start-up made of what was not sealed. */
   readonly recovered: number
   /** Bytes that start-up cut off: half-written blocks, and stale bytes of recycled files. */
@@ -35,7 +37,7 @@ const START_MS_MAX = 60_000
 export async function killJournal(options: { dir: string; seed: number; kills: number }): Promise<KillResult> {
   const { dir, seed, kills } = options
   const random = seededRandom(seed)
-  const total = { kills, blocks: 0, delivered: 0, recovered: 0, cutBytes: 0, startMsMax: 0 }
+  const total = { kills, blocks: 0, delivered: 0, recycled: 0, recovered: 0, cutBytes: 0, startMsMax: 0 }
   /** Segment of each block that was ever seen. */
   const segmentOf = new Map<number, string>()
   let next = 0
@@ -43,12 +45,12 @@ export async function killJournal(options: { dir: string; seed: number; kills: n
     try {
       // Now and then before the journal is even open, in the middle of recovery.
       const early = random() < 0.1
-      const { appended, taken } = await runAndKill({
+      const { appended, taken, recycled } = await runAndKill({
         dir,
         seed: seed * 1000 + kill,
         next,
         early,
-        afterMs: random() ** 2 * 400,
+        afterMs: random() * 800,
       })
       for (const [segment, numbers] of taken) place(segmentOf, segment, numbers)
       const begin = performance.now()
@@ -69,6 +71,7 @@ export async function killJournal(options: { dir: string; seed: number; kills: n
       next = Math.max(next, ...segmentOf.keys()) + 1
       total.blocks += appended.length
       total.delivered += taken.length
+      total.recycled += recycled
     } catch (error) {
       throw new Error(`seed ${seed}, kill ${kill}: ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,
@@ -138,6 +141,7 @@ async function runAndKill({ dir, seed, next, early, afterMs }: Run) {
     .slice(0, -1)
     .map((line) => line.split(' '))
   return {
+    recycled: Number(lines.findLast(([what]) => what === 'r')?.[1] ?? 0),
     appended: lines.filter(([what]) => what === 'a').map(([, number]) => Number(number)),
     taken: lines
       .filter(([what]) => what === 'k')
