@@ -36,6 +36,7 @@ export interface App {
 }
 
 const STOP_MS = 20_000
+const MS_PER_DAY = 86_400_000
 /** Rows of one batch: 16-bit dictionary codes allow 65 535; half of that keeps a block in the processor's cache. */
 const REQUEST_ROWS = 32_768
 const OTHER_ROWS = 8192
@@ -169,7 +170,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     },
     web: createWeb(),
     retention,
-    rowsDroppedBefore: (signal) => rowsDroppedBefore(reader, signal),
+    rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
     limits: {
       queriesMax: config.http.queriesMax,
       timeoutMs: parseDuration(config.http.queryTimeout)!,

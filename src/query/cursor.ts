@@ -24,7 +24,8 @@ const VERSION = 1
 export function writeCursor(cursor: Cursor, question: readonly string[]): string {
   const { interval, key, endTime, tie, shown } = cursor
   const numbers = [interval.from, interval.to, key, endTime, tie].map((value) => value.toString(36))
-  return Buffer.from([VERSION, digestOf(question), ...numbers, shown].join('.')).toString('base64url')
+  const parts = [String(VERSION), ...numbers, String(shown)]
+  return Buffer.from([...parts, digestOf(question, parts)].join('.')).toString('base64url')
 }
 
 export function readCursor(text: string, question: readonly string[]): Cursor {
@@ -35,9 +36,10 @@ export function readCursor(text: string, question: readonly string[]): Cursor {
     })
   const bytes = Buffer.from(text, 'base64url')
   if (bytes.toString('base64url') !== text) throw wrong('the cursor cannot be read')
-  const [version, digest, from, to, key, endTime, tie, shown, ...rest] = bytes.toString('latin1').split('.')
-  if (version !== String(VERSION) || shown === undefined || rest.length > 0) throw wrong('the cursor cannot be read')
-  if (digest !== digestOf(question)) throw wrong('the cursor belongs to another question')
+  const [digest, ...parts] = bytes.toString('latin1').split('.').toReversed()
+  const [version, from, to, key, endTime, tie, shown] = parts.reverse()
+  if (version !== String(VERSION) || shown === undefined) throw wrong('the cursor cannot be read')
+  if (digest !== digestOf(question, parts)) throw wrong('the cursor belongs to another question')
   const numbers = [from, to, key, endTime, tie].map((part) => readBase36(part!))
   if (numbers.some((value) => value === null) || !/^\d{1,5}$/.test(shown)) throw wrong('the cursor cannot be read')
   const [fromTime, toTime, keyValue, endTimeValue, tieValue] = numbers as [bigint, bigint, bigint, bigint, bigint]
@@ -51,8 +53,12 @@ export function readCursor(text: string, question: readonly string[]): Cursor {
   }
 }
 
-function digestOf(question: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(question)).digest('base64url').slice(0, 16)
+/** Over the question and the cursor itself: a cursor that was cut or changed is as good as another one. */
+function digestOf(question: readonly string[], parts: readonly string[]): string {
+  return createHash('sha256')
+    .update(JSON.stringify([question, parts]))
+    .digest('base64url')
+    .slice(0, 16)
 }
 
 /** An unsigned number of at most 64 bits; null when it is none. */

@@ -1,5 +1,5 @@
 import type { Retention } from './ports.ts'
-import type { Question } from './question.ts'
+import { asProblem, type Question } from './question.ts'
 import { MS, maxOf, type Nanos } from './time.ts'
 
 /** From when on the store has everything that ever came, by table; 0 where nothing has expired. */
@@ -42,7 +42,10 @@ export function createHorizonReader(
         const row = found.find((candidate) => candidate.kind === kind)
         return row === undefined || Number(row.rows) === 0 ? null : BigInt(row.oldest)
       }
-      const dropped = BigInt(Math.max(0, Math.ceil(await rowsDroppedBefore(question.signal)))) * MS
+      const droppedMs = await rowsDroppedBefore(question.signal).catch((error: unknown) => {
+        throw asProblem(error, question.signal)
+      })
+      const dropped = BigInt(Math.max(0, Math.ceil(droppedMs))) * MS
       const [rows, minutes, hours] = [oldest('rows'), oldest('minutes'), oldest('hours')]
       const horizon = {
         rows: maxOf(dropped, expiredBefore(rows, earliest(minutes, hours), now, retention.rowsMs)),

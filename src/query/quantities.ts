@@ -30,9 +30,16 @@ export function inRollups(quantity: Quantity): boolean {
 }
 
 /** Columns of a rollup that a quantity is made from. */
-export function rollupQuantity(
-  quantity: Quantity,
-): Readonly<Record<'n' | 'sum' | 'min' | 'max' | 'buckets' | 'counts', string>> {
+export interface RollupQuantity {
+  readonly n: string
+  readonly sum: string
+  readonly min: string
+  readonly max: string
+  readonly buckets: string
+  readonly counts: string
+}
+
+export function rollupQuantity(quantity: Quantity): RollupQuantity {
   return {
     n: quantity === 'total' ? 'n' : 'phases_n',
     sum: `${quantity}_sum`,

@@ -125,7 +125,7 @@ export function createQuestions(store: QueryStore, limits: QueryLimits, now: () 
 const WHAT = { too_many_series: 'label sets', too_many_points: 'points' } as const
 
 /** What an error of the store means to who asked. */
-function asProblem(error: unknown, signal: AbortSignal): unknown {
+export function asProblem(error: unknown, signal: AbortSignal): unknown {
   if (error instanceof Problem || signal.aborted) return error
   const code = engineCode(error)
   const limit = code === undefined ? undefined : LIMIT_CODES.get(code)

@@ -46,21 +46,12 @@ describe('a cursor', () => {
     const bad = expect.objectContaining({ code: 'bad_cursor' })
     expect(() => readCursor(text, ['a', 'c'])).toThrow(bad)
     expect(() => readCursor(text, ['ab'])).toThrow(bad)
+    for (let k = 0; k < text.length; k++) {
+      const other = text[k] === 'A' ? 'B' : 'A'
+      expect(() => readCursor(text.slice(0, k) + other + text.slice(k + 1), ['a', 'b']), `at ${k}`).toThrow(bad)
+    }
     for (const wrong of ['', 'x', '....', text.slice(1), `${text}A`, text.toUpperCase(), `${text}=`, ` ${text}`]) {
       expect(() => readCursor(wrong, ['a', 'b']), wrong).toThrow(bad)
-    }
-    const parts = Buffer.from(text, 'base64url').toString().split('.')
-    for (const [k, value] of [
-      [0, '2'],
-      [2, '3w5e11264sgsg'],
-      [2, '-1'],
-      [3, '1'],
-      [7, '1e5'],
-      [7, '-1'],
-      [6, 'x y'],
-    ] as const) {
-      const changed = Buffer.from(parts.with(k, value).join('.')).toString('base64url')
-      expect(() => readCursor(changed, ['a', 'b']), `${k} ${value}`).toThrow(bad)
     }
   })
 })
