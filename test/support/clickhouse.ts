@@ -81,7 +81,7 @@ const HISTOGRAM = (table: string, time: string) => `
 export async function disagreements(database: TestDatabase): Promise<string[]> {
   const [all] = await database.rows<Record<string, string>>(`
     SELECT
-      (SELECT (count(), uniqExact(request_id), sum(duration_ns), sum(attempts), countIf(phases_known), min(duration_ns), max(duration_ns), sum(bitCount(response_flags)), sum(phase_upstream_wait_ns)) FROM requests) AS rows,
+      (SELECT (count(), uniqExact(segment, request_id), sum(duration_ns), sum(attempts), countIf(phases_known), min(duration_ns), max(duration_ns), sum(bitCount(response_flags)), sum(phase_upstream_wait_ns)) FROM requests) AS rows,
       (SELECT ${SUMS} FROM latency_1m) AS minutes,
       (SELECT ${SUMS} FROM latency_1h) AS hours,
       (${HISTOGRAM('(SELECT toStartOfHour(minute) AS hour, * FROM latency_1m)', 'hour')}) = (${HISTOGRAM('latency_1h', 'hour')}) AS same,
