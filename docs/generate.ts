@@ -1,7 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { configDocs, errorDocs } from './generated.ts'
+import { apiDocs } from './generated-api.ts'
 
 // Writes the pages that are made from the code: `node docs/generate.ts`. A test compares them with what is checked in.
-for (const [name, text] of Object.entries({ 'config.md': configDocs(), 'errors.md': errorDocs() })) {
+for (const [name, text] of Object.entries({
+  'api.md': await apiDocs(),
+  'config.md': configDocs(),
+  'errors.md': errorDocs(),
+})) {
   writeFileSync(new URL(name, import.meta.url), text)
 }

@@ -49,7 +49,7 @@ const selection = {
     oneOf(VIEWS, 'Whose report of a request counts. Default auto; all when where or by name reporter'),
   ),
 }
-const by = Type.Optional(text('Columns to group by, with commas', 400))
+const by = (usual: string) => Type.Optional(text(`Columns to group by, with commas. Default ${usual}`, 400))
 const q = Type.Optional(text('Quantiles from 0 to 1, with commas. Default 0.5,0.9,0.99,0.999', 400))
 const unit = Type.Optional(oneOf(UNITS, 'Unit of durations in the answer. Default ms'))
 const method = Type.Optional(oneOf(METHODS, 'exact reads rows, histogram reads rollups, auto decides. Default auto'))
@@ -59,7 +59,7 @@ const limit = (most: number, usual: number) =>
 
 export const latencyQuery = object({
   ...selection,
-  by,
+  by: by('none'),
   q,
   unit,
   method,
@@ -70,7 +70,7 @@ export const latencyQuery = object({
 })
 export const phasesQuery = object({
   ...selection,
-  by,
+  by: by('none'),
   q,
   unit,
   method,
@@ -81,7 +81,7 @@ export const phasesQuery = object({
 export const SERVICE_SORTS = ['n', 'rate', 'error_ratio', 'aborted_ratio', 'p50', 'p90', 'p99', 'name'] as const
 const groupedQuery = {
   ...selection,
-  by,
+  by: by('destination_service'),
   unit,
   method,
   limit: limit(10_000, 1000),
@@ -91,6 +91,7 @@ export const servicesQuery = object(groupedQuery)
 export const ROUTE_SORTS = ['n', 'rate', 'error_ratio', 'aborted_ratio', 'name'] as const
 export const routesQuery = object({
   ...groupedQuery,
+  by: by('destination_service,route,method'),
   q,
   sort: Type.Optional(oneOf(ROUTE_SORTS, 'Order: figures from the highest, names from a to z. Default n')),
 })
