@@ -15,6 +15,7 @@ const argument = (name: string, fallback: number): number => {
 const seed = argument('seed', Date.now() % 2 ** 31)
 const kills = argument('kills', 500)
 const test = await startTestStore({ keep: true })
+const ends: (() => Promise<void>)[] = []
 try {
   const report = await killStore(test, {
     seed,
@@ -22,6 +23,7 @@ try {
     rows: argument('rows', 6000),
     days: argument('days', 5),
     keep: 50,
+    onEnd: (work) => ends.unshift(work),
     onRound: (round, note) => {
       if (round % 25 === 24) console.error(`${round + 1} kills, ${note}`)
     },
@@ -29,5 +31,6 @@ try {
   console.log(JSON.stringify({ campaign: 'kill-store', seed, kills, ...report }))
   if (report.wrong.length > 0) process.exitCode = 1
 } finally {
+  for (const end of ends) await end()
   await test.stop()
 }

@@ -30,16 +30,21 @@ let databases = 0
 /** A migrated database of its own in a running store, reached by `url` when the requests go through something else. */
 export async function createTestDatabase(
   test: TestStore,
-  options: { readonly retention?: Retention; readonly url?: () => string } = {},
+  options: {
+    readonly retention?: Retention
+    readonly url?: () => string
+    /** Called with what has to be done in the end; by default the end of the test. */
+    readonly onEnd?: (work: () => Promise<void>) => void
+  } = {},
 ): Promise<TestDatabase> {
-  const retention = options.retention ?? RETENTION
+  const { retention = RETENTION, onEnd = onTestFinished } = options
   const clickhouse = createClickHouse({
     url: options.url ?? (() => test.store.url),
     database: `test_${process.pid}_${++databases}`,
     ...test.store.credentials.writer,
     log: silentLog,
   })
-  onTestFinished(() => clickhouse.close())
+  onEnd(() => clickhouse.close())
   await migrate({ clickhouse, retention, log: silentLog, signal: never })
   return {
     clickhouse,
@@ -55,7 +60,7 @@ export async function createTestDatabase(
         ...more,
       })
       await sink.start()
-      onTestFinished(() => sink.stop(AbortSignal.timeout(5000)))
+      onEnd(() => sink.stop(AbortSignal.timeout(5000)))
       return sink
     },
     async rows(sql, params = {}) {

@@ -19,6 +19,8 @@ export interface KillOptions {
   /** Segments that are looked up again when the engine starts. */
   readonly keep: number
   readonly onRound?: (round: number, note: string) => void
+  /** Outside a test: what has to be done in the end. */
+  readonly onEnd?: (work: () => Promise<void>) => void
 }
 
 export interface KillReport {
@@ -58,7 +60,7 @@ export async function killStore(test: TestStore, options: KillOptions): Promise<
       }),
     )
   }
-  const database = await createTestDatabase(test)
+  const database = await createTestDatabase(test, options.onEnd === undefined ? {} : { onEnd: options.onEnd })
   const accepted: Segment[] = []
   const sink = await database.sink({ kept: () => accepted.slice(-keep) })
   test.store.onRestart(() => sink.engineStarted())

@@ -1,0 +1,123 @@
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { type ClickHouse, createClickHouse } from '../../../src/adapters/clickhouse/client.ts'
+import { MIGRATIONS, migrate } from '../../../src/adapters/clickhouse/migrations.ts'
+import { ROW_TABLES, TABLES } from '../../../src/model/schema.ts'
+import { silentLog } from '../../../src/telemetry/log.ts'
+import { never, RETENTION } from '../../support/clickhouse.ts'
+import { startTestStore, type TestStore } from '../../support/store.ts'
+
+let test: TestStore
+let databases = 0
+
+beforeAll(async () => {
+  test = await startTestStore({ keep: true })
+})
+afterAll(async () => {
+  await test?.stop()
+})
+
+function empty(): ClickHouse {
+  const clickhouse = createClickHouse({
+    url: () => test.store.url,
+    database: `migrations ${++databases}`,
+    ...test.store.credentials.writer,
+    log: silentLog,
+  })
+  onTestFinished(() => clickhouse.close())
+  return clickhouse
+}
+const run = (clickhouse: ClickHouse, sql: string) => clickhouse.execute({ sql, params: {} }, { signal: never })
+const rows = async <Row>(clickhouse: ClickHouse, sql: string) =>
+  (await clickhouse.query<Row>({ sql, params: {} }, { signal: never })).rows
+const up = (clickhouse: ClickHouse, more: Partial<Parameters<typeof migrate>[0]> = {}) =>
+  migrate({ clickhouse, retention: RETENTION, log: silentLog, signal: never, ...more })
+
+it('makes every table, and changes nothing the second time', async () => {
+  const clickhouse = empty()
+  expect(await up(clickhouse)).toEqual({ from: 0, to: 1, changed: [] })
+  const names = await rows<{ name: string }>(
+    clickhouse,
+    'SELECT name FROM system.tables WHERE database = currentDatabase()',
+  )
+  expect(names.map(({ name }) => name).sort()).toEqual([...TABLES, 'latency_1h_from_1m', 'migrations', 'state'].sort())
+  expect(await up(clickhouse)).toEqual({ from: 1, to: 1, changed: [] })
+})
+
+it('may be run by several processes at once', async () => {
+  const database = empty()
+  const all = await Promise.all([1, 2, 3].map(() => up(database)))
+  expect(all.map(({ to }) => to)).toEqual([1, 1, 1])
+  expect(await up(database)).toEqual({ from: 1, to: 1, changed: [] })
+})
+
+it('refuses data of a newer program, by name', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  await run(clickhouse, "INSERT INTO migrations (version, name) SELECT 7, 'histograms of bytes'")
+  await expect(up(clickhouse)).rejects.toMatchObject({
+    code: 'SC3102',
+    message: expect.stringContaining('histograms of bytes'),
+  })
+})
+
+it('goes on from the layout it finds', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  const second = {
+    version: 2,
+    name: 'another table',
+    statements: (db: string) => [`CREATE TABLE \`${db}\`.more (a UInt8) ENGINE = MergeTree ORDER BY a`],
+  }
+  expect(await up(clickhouse, { migrations: [...MIGRATIONS, second] })).toEqual({ from: 1, to: 2, changed: [] })
+  expect(await rows(clickhouse, 'SELECT count() AS n FROM more')).toEqual([{ n: 0 }])
+})
+
+it('adds a column that is new, and sets expressions again when they changed', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  await run(clickhouse, 'ALTER TABLE requests DROP COLUMN tls_session')
+  await run(
+    clickhouse,
+    "INSERT INTO migrations (version, name, fingerprint, applied) SELECT 0, 'expressions', 'of another program', now() + 1",
+  )
+  const { changed } = await up(clickhouse)
+  expect(changed).toContain('requests.tls_session')
+  expect(changed).toContain('requests.phase_upstream_wait_ns')
+  expect(changed.filter((name) => name.endsWith('.request_id'))).toHaveLength(ROW_TABLES.length)
+  await run(clickhouse, "INSERT INTO requests (end_time, tls_session) SELECT now64(9), 'x'")
+  expect(await rows(clickhouse, 'SELECT tls_session FROM requests')).toEqual([{ tls_session: 'x' }])
+})
+
+it('changes how long rows are kept', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  const retention = { ...RETENTION, rowsMs: 3 * 86_400_000 }
+  const { changed } = await up(clickhouse, { retention })
+  expect([...changed].sort()).toEqual(ROW_TABLES.map((table) => `${table} TTL`).sort())
+  expect(await up(clickhouse, { retention })).toMatchObject({ changed: [] })
+  const [table] = await rows<{ engine: string }>(
+    clickhouse,
+    "SELECT engine_full AS engine FROM system.tables WHERE database = currentDatabase() AND name = 'requests'",
+  )
+  expect(table!.engine).toContain('toIntervalSecond(259200)')
+})
+
+it('drops rows that are older than the new limit', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  await run(
+    clickhouse,
+    "INSERT INTO requests (end_time, destination_service) SELECT now64(9) - INTERVAL number DAY, 'a' FROM numbers(6)",
+  )
+  expect(await rows(clickhouse, 'SELECT count() AS n FROM requests')).toEqual([{ n: 6 }])
+  await up(clickhouse, { retention: { ...RETENTION, rowsMs: 2.5 * 86_400_000 } })
+  await expect
+    .poll(
+      async () => {
+        await run(clickhouse, 'OPTIMIZE TABLE requests FINAL')
+        return await rows(clickhouse, 'SELECT count() AS n FROM requests')
+      },
+      { timeout: 20_000 },
+    )
+    .toEqual([{ n: 3 }])
+})
