@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import { type ClickHouse, createClickHouse } from './adapters/clickhouse/client.ts'
 import { migrate } from './adapters/clickhouse/migrations.ts'
 import { createStoreRetention, rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
+import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { createClickHouseSink } from './adapters/clickhouse/sink.ts'
 import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
 import type { Config } from './config.ts'
@@ -75,7 +76,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     clock,
     readsFiles: embedded !== undefined,
     retention,
-    kept: () => [...journal.segments()].filter((segment) => journal.isAcked('clickhouse', segment.id)),
+    kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
     keysMax: config.rollup.keysMax,
   })
   embedded?.onRestart(() => sink.engineStarted())
@@ -89,7 +90,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   })
 
   // Ingest: one lane, and the receivers that fill it.
-  const ledger = createLedger({ journal, dir: data, clock, log })
+  const ledger = createLedger({ journal, dir: data, live: ['prometheus'], clock, log })
   const mesh = createPrometheusAdapter({
     clock,
     seriesMax: config.adapters.prometheus.seriesMax,
@@ -198,6 +199,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   try {
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
+    ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
     for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc]) await start(stage)
   } catch (error) {
     await stop()
