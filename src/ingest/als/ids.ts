@@ -1,71 +1,62 @@
-/**
- * Ids that are hexadecimal text, as the bytes ClickHouse keeps them in. Only lower case: other text is kept as text.
- * Four characters at a time, in the bytes of one word: 24 digits of a `traceparent` and 32 of a UUID are on every row.
- */
+/** Ids that are hexadecimal text, as the bytes ClickHouse keeps them in. Only lower case: other text is kept as text. */
 
-/** What was found wrong with the digits since it was last cleared; zero when they were all digits. */
-const fault = new Int32Array(1)
-
-/**
- * Eight digits, four at `p` and four at `q`, as a 32-bit word. Anything that is no digit is noted in `fault`.
- *
- * In every byte, `n` is the low half of the character and `m` is 1 for a letter. A digit is 0x30 + n with n ≤ 9, a
- * letter is 0x60 + n with 1 ≤ n ≤ 6; the value is n + 9m. No sum below carries into the next byte.
- */
-function digits(view: DataView, p: number, q: number): number {
-  const w = view.getInt32(p, true)
-  const m = (w >>> 6) & 0x01010101
-  const n = w & 0x0f0f0f0f
-  const v = n + (m << 3) + m
-  const x = view.getInt32(q, true)
-  const k = (x >>> 6) & 0x01010101
-  const o = x & 0x0f0f0f0f
-  const u = o + (k << 3) + k
-  fault[0]! |=
-    ((w & 0xf0f0f0f0) ^ (0x30303030 + (m << 5) + (m << 4))) |
-    ((x & 0xf0f0f0f0) ^ (0x30303030 + (k << 5) + (k << 4))) |
-    // Above 9 without, above 15 with the letter's 9.
-    ((v | u | (n + (0x01010101 - m) * 6) | (o + (0x01010101 - k) * 6)) & 0x10101010) |
-    // A letter with n = 0.
-    ((m << 4) & ~(n + (m << 4) - m)) |
-    ((k << 4) & ~(o + (k << 4) - k))
-  return (
-    ((v & 15) << 28) |
-    ((v & 0xf00) << 16) |
-    ((v & 0xf0000) << 4) |
-    ((v >>> 8) & 0xf0000) |
-    ((u & 15) << 12) |
-    (u & 0xf00) |
-    ((u >>> 12) & 0xf0) |
-    (u >>> 24)
-  )
+/** Two characters (little-endian) → their byte, or −1. The 256 that are digits lie in a few kilobytes of it. */
+const PAIRS = new Int16Array(65_536).fill(-1)
+for (let byte = 0; byte < 256; byte++) {
+  const text = byte.toString(16).padStart(2, '0')
+  PAIRS[text.charCodeAt(0) | (text.charCodeAt(1) << 8)] = byte
 }
 
 /**
  * A canonical lower-case UUID of 36 characters into `out[4 · row …]`: two UInt64, the first half first, as ClickHouse's
- * UUID. False when it is anything else, or the nil UUID (which stands for "none"); `out` then holds nothing of use.
+ * UUID. False, and nothing is written, when it is anything else, or the nil UUID (which stands for "none").
  */
 export function uuidInto(bytes: Uint8Array, view: DataView, p: number, out: Int32Array, row: number): boolean {
   if (bytes[p + 8] !== 45 || bytes[p + 13] !== 45 || bytes[p + 18] !== 45 || bytes[p + 23] !== 45) return false
-  fault[0] = 0
-  const a = digits(view, p, p + 4)
-  const b = digits(view, p + 9, p + 14)
-  const c = digits(view, p + 19, p + 24)
-  const d = digits(view, p + 28, p + 32)
+  const a0 = PAIRS[view.getUint16(p + 0, true)]!
+  const a1 = PAIRS[view.getUint16(p + 2, true)]!
+  const a2 = PAIRS[view.getUint16(p + 4, true)]!
+  const a3 = PAIRS[view.getUint16(p + 6, true)]!
+  const b0 = PAIRS[view.getUint16(p + 9, true)]!
+  const b1 = PAIRS[view.getUint16(p + 11, true)]!
+  const b2 = PAIRS[view.getUint16(p + 14, true)]!
+  const b3 = PAIRS[view.getUint16(p + 16, true)]!
+  const c0 = PAIRS[view.getUint16(p + 19, true)]!
+  const c1 = PAIRS[view.getUint16(p + 21, true)]!
+  const c2 = PAIRS[view.getUint16(p + 24, true)]!
+  const c3 = PAIRS[view.getUint16(p + 26, true)]!
+  const d0 = PAIRS[view.getUint16(p + 28, true)]!
+  const d1 = PAIRS[view.getUint16(p + 30, true)]!
+  const d2 = PAIRS[view.getUint16(p + 32, true)]!
+  const d3 = PAIRS[view.getUint16(p + 34, true)]!
+  if ((a0 | a1 | a2 | a3 | b0 | b1 | b2 | b3 | c0 | c1 | c2 | c3 | d0 | d1 | d2 | d3) < 0) return false
+  const a = (a0 << 24) | (a1 << 16) | (a2 << 8) | a3
+  const b = (b0 << 24) | (b1 << 16) | (b2 << 8) | b3
+  const c = (c0 << 24) | (c1 << 16) | (c2 << 8) | c3
+  const d = (d0 << 24) | (d1 << 16) | (d2 << 8) | d3
+  if ((a | b | c | d) === 0) return false
   const at = 4 * row
   out[at] = b
   out[at + 1] = a
   out[at + 2] = d
   out[at + 3] = c
-  return fault[0] === 0 && (a | b | c | d) !== 0
+  return true
 }
 
-/** 16 hexadecimal digits into two words, the low one first. False when they are not; `out` then holds nothing of use. */
+/** 16 hexadecimal digits into two words, the low one first. False, and nothing is written, when they are not. */
 export function hexInto(view: DataView, p: number, out: Int32Array, at: number): boolean {
-  fault[0] = 0
-  out[at + 1] = digits(view, p, p + 4)
-  out[at] = digits(view, p + 8, p + 12)
-  return fault[0] === 0
+  const a0 = PAIRS[view.getUint16(p + 0, true)]!
+  const a1 = PAIRS[view.getUint16(p + 2, true)]!
+  const a2 = PAIRS[view.getUint16(p + 4, true)]!
+  const a3 = PAIRS[view.getUint16(p + 6, true)]!
+  const b0 = PAIRS[view.getUint16(p + 8, true)]!
+  const b1 = PAIRS[view.getUint16(p + 10, true)]!
+  const b2 = PAIRS[view.getUint16(p + 12, true)]!
+  const b3 = PAIRS[view.getUint16(p + 14, true)]!
+  if ((a0 | a1 | a2 | a3 | b0 | b1 | b2 | b3) < 0) return false
+  out[at] = (b0 << 24) | (b1 << 16) | (b2 << 8) | b3
+  out[at + 1] = (a0 << 24) | (a1 << 16) | (a2 << 8) | a3
+  return true
 }
 
 /** Value of one hexadecimal digit in lower case, or −1. */

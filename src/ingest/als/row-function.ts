@@ -455,6 +455,24 @@ function traceparent(
   const high = nibble(bytes[from + 53]!)
   const low = nibble(bytes[from + 54]!)
   if (high < 0 || low < 0) return false
+  if ((state.traced | state.spanned) === 0) {
+    const { traceUuid, spanNumber, touched } = columns
+    const at = 4 * row
+    if (!hexInto(view, from + 3, traceUuid, at) || !hexInto(view, from + 19, traceUuid, at + 2)) {
+      traceUuid.fill(0, at, at + 4)
+      return false
+    }
+    if ((traceUuid[at]! | traceUuid[at + 1]! | traceUuid[at + 2]! | traceUuid[at + 3]!) === 0) return false
+    state.traced = 1
+    touched[TOUCHED_TRACE] = 1
+    if (!hexInto(view, from + 36, spanNumber, 2 * row)) return false
+    if ((spanNumber[2 * row]! | spanNumber[2 * row + 1]!) === 0) return false
+    state.spanned = 1
+    touched[TOUCHED_SPAN] = 1
+    touched[TOUCHED_TRACE_FLAGS] = 1
+    columns.numbers.trace_flags[row] = (high << 4) | low
+    return true
+  }
   // Both or none: a header whose span is another one than that of b3 stays in the map.
   if (!setTrace(columns, state, view, from + 3, from + 19, row)) return false
   if (!setSpan(columns, state, view, from + 36, row)) return false
