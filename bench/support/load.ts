@@ -57,6 +57,9 @@ async function runStream(index: number): Promise<void> {
     startMs: Date.now() - 100,
     spacingNs,
     entriesPerMessage: entries,
+    // 400 edges and 200 hosts in all: a proxy has the edges of its own workload, not everybody's.
+    edges: Math.ceil(400 / streamsCount),
+    hosts: Math.ceil(200 / streamsCount),
   })
   const session = connect(`http://${values.to}`)
   const failed = new Promise<never>((_, reject) => session.on('error', reject))
