@@ -12,7 +12,7 @@ import { readRollups } from './read-rollups.ts'
 import { readRows } from './read-rows.ts'
 import type { Quantity, View } from './schemas.ts'
 import type { Interval, Nanos } from './time.ts'
-import { type Census, effectiveView, resolveView, takeCensus } from './view.ts'
+import { type Census, effectiveView, NO_CENSUS, resolveView, takeCensus } from './view.ts'
 
 /** What a route wants measured. */
 export interface Wanted {
@@ -57,7 +57,7 @@ export async function measure(context: QueryContext, question: Question, wanted:
   const view = effectiveView(wanted.view, filters, groupNames)
   const censusNeeded = view === 'auto' || view === 'server' || wanted.method === 'auto'
   const censusPlan = planRollups(wanted.interval, null, horizon)!
-  let census = censusNeeded ? await takeCensus(question, censusPlan, filters, now) : NOTHING_COUNTED
+  let census = censusNeeded ? await takeCensus(question, censusPlan, filters, now) : NO_CENSUS
   const { plan, method } = choose(context, wanted, horizon, census)
   let viewPlan = censusPlan
   if (census.overflow && method === 'exact') {
@@ -95,8 +95,6 @@ export async function measure(context: QueryContext, question: Question, wanted:
       groups.length === 0 ? null : method === 'exact' ? Math.max(...precisions) : context.ledger.precisionNs(),
   }
 }
-
-const NOTHING_COUNTED: Census = { reports: 0, matching: 0, overflow: false, groups: [] }
 
 function choose(
   context: QueryContext,

@@ -41,17 +41,18 @@ export interface Census {
   readonly groups: readonly KindGroup[]
 }
 
+/** For views that need none. */
+export const NO_CENSUS: Census = { reports: 0, matching: 0, overflow: false, groups: [] }
+
 /** Services that are reported by the same kinds. */
 interface KindGroup {
   readonly kinds: readonly string[]
-  readonly services: number
   /** Their names, unless there are too many to list. */
   readonly names: readonly string[] | null
 }
 
 interface CensusRow {
   readonly kinds: string[]
-  readonly services: number
   readonly names: string[]
   readonly reports: number
   readonly matching: number
@@ -73,7 +74,7 @@ export async function takeCensus(
   const services = servicesSql(plan, filters, now, bindings, matching)
   const rows = await question.run<CensusRow>(
     bindings.statement(
-      `SELECT kinds, count() AS services, groupArray(${NAMES_MAX + 1})(service) AS names, sum(all) AS reports, sum(some) AS matching FROM (${services}) GROUP BY kinds`,
+      `SELECT kinds, groupArray(${NAMES_MAX + 1})(service) AS names, sum(all) AS reports, sum(some) AS matching FROM (${services}) GROUP BY kinds`,
     ),
     1000,
     'too_many_series',
@@ -84,7 +85,6 @@ export async function takeCensus(
     overflow: rows.some((row) => row.kinds.includes('overflow')),
     groups: rows.map((row) => ({
       kinds: row.kinds,
-      services: Number(row.services),
       names: row.names.length > NAMES_MAX ? null : row.names,
     })),
   }
@@ -127,14 +127,22 @@ export function resolveView(
   return {
     view,
     condition(bindings) {
-      const kinds = order.flatMap((kind, rank) => {
-        const condition = kindSql(kind, order.slice(0, rank), { census, plan, filters, now, bindings })
-        return condition === null ? [] : [condition]
-      })
-      if (view === 'auto') kinds.push(`reporter NOT IN (${AUTO.map((kind) => `'${kind}'`).join(', ')})`)
-      return kinds.map((condition) => `(${condition})`).join(' OR ')
+      const context = { census, plan, filters, now, bindings }
+      const free = order.filter((kind, rank) => !isBeaten(kind, order.slice(0, rank), census))
+      const bound = order.filter((kind) => !free.includes(kind))
+      if (view === 'auto' && bound.length === 0) return '1'
+      const conditions = bound.flatMap((kind) => kindSql(kind, order.slice(0, order.indexOf(kind)), context) ?? [])
+      const list = (kinds: readonly string[]) => kinds.map((kind) => `'${kind}'`).join(', ')
+      // For auto, kinds that are in no order count too.
+      conditions.unshift(view === 'auto' ? `reporter NOT IN (${list(bound)})` : `reporter IN (${list(free)})`)
+      return conditions.map((condition) => `(${condition})`).join(' OR ')
     },
   }
+}
+
+/** Whether some service that this kind reports is reported by a better one. */
+function isBeaten(kind: string, better: readonly string[], census: Census): boolean {
+  return census.groups.some(({ kinds }) => kinds.includes(kind) && kinds.some((other) => better.includes(other)))
 }
 
 interface KindContext {
@@ -146,15 +154,14 @@ interface KindContext {
 }
 
 /**
- * Reports of a kind count for the services that no better kind reports. Those services, or the others, are listed,
- * whichever are few; else the store looks them up again. Null when the kind never counts.
+ * Reports of a kind that is beaten count for the services that no better kind reports. Those services, or the others,
+ * are listed, whichever are few; else the store looks them up again. Null when the kind never counts.
  */
 function kindSql(kind: string, better: readonly string[], context: KindContext): string | null {
   const { census, plan, filters, now, bindings } = context
   const having = census.groups.filter((group) => group.kinds.includes(kind))
   const beaten = having.filter((group) => group.kinds.some((other) => better.includes(other)))
   const best = having.filter((group) => !beaten.includes(group))
-  if (beaten.length === 0) return `reporter = '${kind}'`
   const list = (groups: readonly KindGroup[]): string | null => {
     if (groups.some((group) => group.names === null)) return null
     const names = groups.flatMap((group) => group.names!)

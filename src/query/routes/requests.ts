@@ -12,7 +12,7 @@ import { type CellValue, csvField, negotiate, ROW_TYPES, rowText } from '../rows
 import { requestsAnswer, requestsQuery } from '../schemas.ts'
 import { allOf, Bindings } from '../sql.ts'
 import { formatTime, type Interval, type Nanos, parseInterval } from '../time.ts'
-import { effectiveView, type ResolvedView, resolveView, takeCensus } from '../view.ts'
+import { effectiveView, NO_CENSUS, type ResolvedView, resolveView, takeCensus } from '../view.ts'
 import { documented } from './documented.ts'
 
 type RequestsQuery = Static<typeof requestsQuery>
@@ -110,7 +110,7 @@ async function readPage(
   const plan = planRows(interval, horizon, 'single requests are asked')
   const name = effectiveView(query.view, filters, [])
   let censusPlan = planRollups(interval, null, horizon)!
-  let census = { reports: 0, matching: 0, overflow: false, groups: [] } as Awaited<ReturnType<typeof takeCensus>>
+  let census = NO_CENSUS
   if (name === 'auto' || name === 'server') {
     census = await takeCensus(question, censusPlan, filters, now)
     if (census.overflow) {
