@@ -76,7 +76,9 @@ describe('configuration', () => {
 
   it('says which file cannot be read', () => {
     const { findings } = loadConfig({ file: '/nowhere/sidecast.yaml', env: {} })
-    expect(findings).toMatchObject([{ code: 'SC1201', place: '/nowhere/sidecast.yaml', message: expect.stringContaining('ENOENT') }])
+    expect(findings).toMatchObject([
+      { code: 'SC1201', place: '/nowhere/sidecast.yaml', message: expect.stringContaining('ENOENT') },
+    ])
   })
 
   it('takes single values from --set, parsed as YAML, over the file', () => {
@@ -126,7 +128,9 @@ describe('configuration', () => {
 
   it('refuses a variable that is not set, and never prints a secret', () => {
     const dollar = '$'
-    expect(load(`data: ${dollar}{NOPE}\n`).findings).toMatchObject([{ code: 'SC1205', help: expect.stringContaining('set NOPE') }])
+    expect(load(`data: ${dollar}{NOPE}\n`).findings).toMatchObject([
+      { code: 'SC1205', help: expect.stringContaining('set NOPE') },
+    ])
     const { findings } = load('store: {clickhouse: {password: [hunter2]}}\n')
     expect(findings[0]!.message).not.toContain('hunter2')
   })

@@ -59,7 +59,7 @@ export function phasesInto(
   let cut: number
   if (rxEnd >= 0) cut = upTxBegin >= 0 && upTxBegin < rxEnd ? upTxBegin : rxEnd
   else if (upTxEnd < 0 && upRxBegin < 0) cut = end
-  else cut = upTxBegin < 0 ? 0 : upTxBegin
+  else cut = Math.max(upTxBegin, 0)
   if (cut > duration) cut = duration
   out[at] = cut
 
