@@ -14,6 +14,8 @@ export interface Room {
   readonly added: { undo(): void }[]
 }
 
+/** A buffer up to this size is kept whatever a batch needed of it. */
+const KEEP_BYTES = 64 << 10
 /** Copies are made by four bytes up to this length: a call of `set` costs more than a short loop. */
 const SHORT = 256
 
@@ -41,6 +43,11 @@ export class Heap {
   }
 
   reset(): void {
+    // A batch that needed much less than there is gives half of it back.
+    if (this.bytes.length > KEEP_BYTES && this.end < this.bytes.length >> 3) {
+      this.bytes = Buffer.allocUnsafeSlow(this.bytes.length >> 1)
+      this.view = viewOf(this.bytes)
+    }
     this.end = 0
     this.rows = 0
   }

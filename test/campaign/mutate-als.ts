@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { createMutationRun } from '../support/als-mutation.ts'
 
@@ -12,13 +14,17 @@ import { createMutationRun } from '../support/als-mutation.ts'
 const HANG_MS = 10_000
 /** Messages of one round; each round has a seed of its own, and memory is looked at between rounds. */
 const ROUND = 20_000
-/** Resident memory may grow by this much after the first fifth of the rounds, when the compiler has settled. */
-const GROWTH_BYTES_MAX = 64 << 20
+/**
+ * What is alive after a full collection differs with the samples of a round. Its peak in the last third of the rounds
+ * may be higher than in the middle third by this much.
+ */
+const GROWTH_BYTES_MAX = 32 << 20
 /** With fewer rounds than this memory says nothing. */
 const ROUNDS_LEAST = 10
 
 interface Progress {
   readonly message: number
+  readonly aliveBytes?: number
   readonly rssBytes?: number
   readonly rejected?: number
   readonly compared?: number
@@ -33,14 +39,17 @@ function argument(name: string, fallback: number): number {
 function work({ seed, count, shared }: { seed: number; count: number; shared: SharedArrayBuffer }): void {
   const current = new Int32Array(shared)
   const runMutations = createMutationRun()
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
   for (let done = 0; done < count; done += ROUND) {
     const report = runMutations({
       seed: seed + done / ROUND,
       count: Math.min(ROUND, count - done),
       onMessage: (k) => Atomics.store(current, 0, done + k),
     })
-    global.gc?.()
-    const progress: Progress = { message: done, rssBytes: process.memoryUsage.rss(), ...report }
+    collect()
+    const { heapUsed, arrayBuffers, rss } = process.memoryUsage()
+    const progress: Progress = { message: done, aliveBytes: heapUsed + arrayBuffers, rssBytes: rss, ...report }
     parentPort!.postMessage(progress)
     if (report.failure !== null) return
   }
@@ -53,6 +62,7 @@ async function main(): Promise<void> {
   const current = new Int32Array(shared)
   const worker = new Worker(new URL(import.meta.url), { workerData: { seed, count, shared } })
   const memory: number[] = []
+  let rssBytes = 0
   let rejected = 0
   let compared = 0
   let failure: string | null = null
@@ -69,7 +79,8 @@ async function main(): Promise<void> {
     }
   }, 500)
   worker.on('message', (progress: Progress) => {
-    memory.push(progress.rssBytes!)
+    memory.push(progress.aliveBytes!)
+    rssBytes = progress.rssBytes!
     rejected += progress.rejected!
     compared += progress.compared!
     failure ??= progress.failure!
@@ -82,8 +93,9 @@ async function main(): Promise<void> {
     worker.on('exit', () => resolve())
   })
   clearInterval(watchdog)
-  const settled = memory[Math.floor(memory.length / 5)] ?? 0
-  const growthBytes = Math.max(0, (memory.at(-1) ?? 0) - settled)
+  const third = Math.floor(memory.length / 3)
+  const peak = (from: number, to: number): number => Math.max(0, ...memory.slice(from, to))
+  const growthBytes = Math.max(0, peak(2 * third, memory.length) - peak(third, 2 * third))
   if (failure === null && memory.length >= ROUNDS_LEAST && growthBytes > GROWTH_BYTES_MAX)
     failure = `memory grew by ${growthBytes} bytes`
   console.log(
@@ -94,13 +106,16 @@ async function main(): Promise<void> {
       rejected,
       compared,
       seconds: Math.round((performance.now() - began) / 1000),
-      rssMb: memory.map((bytes) => Math.round(bytes / 1e6)).filter((_, k) => k % Math.ceil(memory.length / 10) === 0),
-      growthMb: Math.round(growthBytes / 1e6),
+      aliveMb: memory.filter((_, k) => k % Math.ceil(memory.length / 10) === 0).map(megabytes),
+      growthMb: megabytes(growthBytes),
+      rssMb: megabytes(rssBytes),
       failure,
     }),
   )
   process.exitCode = failure === null ? 0 : 1
 }
+
+const megabytes = (bytes: number): number => Math.round(bytes / 1e5) / 10
 
 if (isMainThread) await main()
 else work(workerData)

@@ -74,3 +74,15 @@ test('a cut never ends inside a character', () => {
   const lengths = Array.from({ length: bytes.length }, (_, k) => cutLength(bytes, 0, k))
   expect(lengths).toEqual([0, 1, 1, 1, 4, 4, 4, 4, 8, 8])
 })
+
+test('a reset gives back what a large batch needed, little by little', () => {
+  const heap = new Heap(roomOf(), 64, 1 << 24)
+  for (let row = 0; row < 2000; row++) put(heap, row, 'x'.repeat(1000))
+  const large = heap.bytes.length
+  for (let round = 0; round < 12; round++) {
+    heap.reset()
+    put(heap, 0, 'small')
+    expect(texts(heap)).toEqual(['small'])
+  }
+  expect(heap.bytes.length).toBeLessThan(large / 16)
+})

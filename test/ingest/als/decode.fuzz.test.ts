@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { ROW_TABLES, STORED_ROW_COLUMNS } from '../../../src/model/schema.ts'
 import { createDecoding, RECEIVED_MS } from '../../support/als-decoding.ts'
-import { comparable, expectedRow } from '../../support/als-expected.ts'
-import { entriesOf, RandomMessages } from '../../support/als-oracle.ts'
+import { comparable, expectedRow, type JsonObject } from '../../support/als-expected.ts'
+import { entriesOf, type OracleEntry, RandomMessages } from '../../support/als-oracle.ts'
 import { seededRandom } from '../../support/random.ts'
 
 /** Columns that come from the origin, the identity or the classification, which have tests of their own. */
@@ -12,6 +12,17 @@ const NOT_OF_THE_ENTRY =
 const COLUMNS = STORED_ROW_COLUMNS.map(({ name }) => name).filter(
   (name) => !NOT_OF_THE_ENTRY.test(name) && name !== 'flags_text',
 )
+
+/**
+ * An entry without type and code whose request holds nothing but empty texts and zeros. Envoy leaves those out; here
+ * they may be on the wire, and protobufjs does not tell whether they were, which decides the table.
+ */
+function saysNothingOfItsKind({ entry, isTcp }: OracleEntry): boolean {
+  const { access_log_type = 'NotSet' } = (entry.common_properties ?? {}) as JsonObject
+  const { response_code } = (entry.response ?? {}) as JsonObject
+  if (isTcp || access_log_type !== 'NotSet' || response_code !== undefined) return false
+  return entry.request !== undefined && Object.keys(entry.request as JsonObject).length === 0
+}
 
 const SEED = Number(process.env.SEED ?? 20_260_101)
 const MESSAGES = Number(process.env.MESSAGES ?? 300)
@@ -28,8 +39,10 @@ test(`random messages are read as protobufjs reads them, every field (SEED=${SEE
     const result = decoding.feed(bytes)
     expect({ rejected: result.rejected, cut: result.cut }, label).toEqual({ rejected: 0, cut: 0 })
     const rows = decoding.take()
+    const entries = entriesOf(bytes)
+    if (entries.some(saysNothingOfItsKind)) continue
     const taken: Record<string, number> = { requests: 0, attempts: 0, progress: 0, connections: 0 }
-    for (const { entry, isTcp } of entriesOf(bytes)) {
+    for (const { entry, isTcp } of entries) {
       const { table, row } = expectedRow(entry, { isTcp, receivedMs: RECEIVED_MS })
       const got = rows[table][taken[table]!++]
       if (got === undefined) throw new Error(`${label}: no row in ${table}`)
