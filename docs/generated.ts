@@ -1,5 +1,7 @@
 import { configSchema } from '../src/config-schema.ts'
 import { ERRORS } from '../src/errors.ts'
+import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../src/model/rollup-columns.ts'
+import { type Column, FLAGS, ROW_COLUMNS } from '../src/model/schema.ts'
 
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>
@@ -78,4 +80,88 @@ ${Object.entries(ERRORS)
   .map(([code, meaning]) => `| ${code} | ${meaning} |`)
   .join('\n')}
 `
+}
+
+const GROUPS: Readonly<Record<string, string>> = {
+  identity: 'Identity: which entry, of which proxy',
+  who: 'Who: from where to where',
+  request: 'Request',
+  answer: 'Answer',
+  time: 'Time: points on one clock, and the phases between them',
+  tls: 'TLS of the downstream connection',
+  extra: 'Extra: what was configured to be logged',
+}
+
+/** `docs/schema.md`, from the table of columns. */
+export function schemaDocs(): string {
+  const groups = Object.entries(GROUPS).map(([group, title]) => {
+    const rows = ROW_COLUMNS.filter((column) => column.group === group && column.internal !== true).map(columnRow)
+    return `### ${title}\n\n| column | type | what | ALS |\n|---|---|---|---|\n${rows.join('\n')}\n`
+  })
+  const internal = ROW_COLUMNS.filter((column) => column.internal === true)
+  const halves = internal.filter((column) => column.expr === undefined).map(columnRow)
+  const rollups = ROLLUP_COLUMNS.map(
+    ({ name, type, merge, meaning }) =>
+      `| \`${name === ROLLUP_TIME ? 'minute`, `hour' : name}\` | ${type} | ${merge === 'map' ? 'sum, by the first array' : merge} | ${meaning} |`,
+  )
+  const flags = FLAGS.map((flag, bit) => `${bit} \`${flag}\``)
+  return `<!-- Made by \`node docs/generate.ts\` from src/model/schema.ts and src/model/rollup-columns.ts. -->
+
+# The schema
+
+Ask for it: \`GET /api/v1/schema\`, or \`DESCRIBE TABLE requests\` in the store. Times are UTC, durations whole nanoseconds.
+
+| table | a row is | kept |
+|---|---|---|
+| \`requests\` | one finished request, or one finished TCP or UDP connection that is proxied | \`retention.rows\` |
+| \`attempts\` | one finished attempt at an upstream (\`UpstreamEnd\`) | \`retention.rows\` |
+| \`progress\` | a start or periodic entry of something not finished | \`retention.rows\` |
+| \`connections\` | one downstream connection, as listeners log them | \`retention.rows\` |
+| \`latency_1m\` | counts and histograms of \`requests\`, by minute and key | \`retention.minutes\` |
+| \`latency_1h\` | the same by hour | \`retention.hours\` |
+
+## Rows
+
+The four tables of rows have the same columns. \`end_time\` is the time that counts: partitions, expiry, rollups and every interval
+go by it. What a source does not know is empty, 0 or NULL; nothing is guessed. *Computed* columns are made when they are read.
+
+${groups.join('\n')}
+### Stored halves
+
+Not part of the API: what computed columns are made of.
+
+| column | type | what | ALS |
+|---|---|---|---|
+${halves.join('\n')}
+
+## Rollups
+
+A key is any number of rows until the engine has merged them: always group, and put values together as the third column says. A key
+whose \`n\` comes out as 0 does not exist (a correction took it away; counts add modulo 2^64).
+
+\`\`\`sql
+SELECT destination_service, sum(n), sum(total_sum) / sum(n) / 1e6 AS mean_ms, max(total_max) / 1e6 AS max_ms
+FROM latency_1h WHERE hour >= now() - INTERVAL 1 DAY GROUP BY destination_service HAVING sum(n) != 0;
+
+SELECT bucket, sum(count) FROM latency_1h ARRAY JOIN \`totalMap.bucket\` AS bucket, \`totalMap.count\` AS count
+WHERE destination_service = 'cart' GROUP BY bucket ORDER BY bucket;
+\`\`\`
+
+Bucket i holds durations in (2^((i−1)/64), 2^(i/64)] seconds; −1914 holds 0 ns.
+
+| column | type | merge | what |
+|---|---|---|---|
+${rollups.join('\n')}
+
+## Response flags
+
+Bits of \`response_flags\`: ${flags.join(' · ')}. What has no bit is in \`flags_text\`.
+`
+}
+
+function columnRow({ name, type, meaning, unit, expr, als }: Column): string {
+  const kind = expr === undefined ? type : `${type}, computed`
+  const what = unit === undefined || unit === 'time' || unit === 'count' ? meaning : `${meaning} (${unit})`
+  const cell = (text: string) => text.replaceAll('|', '\\|')
+  return `| \`${name}\` | ${kind} | ${cell(what)} | ${als === undefined ? '' : `\`${cell(als)}\``} |`
 }

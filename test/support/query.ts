@@ -1,4 +1,5 @@
 import { type ClickHouse, createClickHouse } from '../../src/adapters/clickhouse/client.ts'
+import { createInserts } from '../../src/adapters/clickhouse/insert.ts'
 import { migrate } from '../../src/adapters/clickhouse/migrations.ts'
 import { createRollups } from '../../src/adapters/clickhouse/rollups.ts'
 import { type Clock, systemClock } from '../../src/lib/clock.ts'
@@ -51,10 +52,7 @@ export async function createQueryDatabase(test: TestStore, name: string): Promis
     async rollUp(fromSeconds, toSeconds, keysMax = 1_000_000) {
       const rollups = createRollups({
         clickhouse: writer,
-        inserts: {
-          insert: () => Promise.reject(new Error('rollups are made from rows here')),
-          quiet: async () => true,
-        },
+        inserts: createInserts({ clickhouse: writer, readsFiles: true }),
         log: silentLog,
         keysMax,
         timeoutMs: 120_000,

@@ -10,9 +10,11 @@ import { fileSource } from './stored.ts'
  * Puts a file of Native blocks into a table. The embedded engine reads the file itself; to a server its bytes are sent as
  * they are, without being looked at. Either way all rows of a partition become one part, which is there or not.
  */
-export interface FileInserts {
+export interface Inserts {
   /** Resolves when the engine said yes. After a throw nothing is known: see `quiet`. */
-  insert(file: InsertFile, signal: AbortSignal): Promise<void>
+  file(file: InsertFile, signal: AbortSignal): Promise<void>
+  /** The same for an INSERT … SELECT from other tables. */
+  select(statement: Statement, options: Omit<ExecuteOptions, 'queryId'>): Promise<void>
   /** True when no INSERT of ours whose end was not learnt can still be running. Ask before looking up what is stored. */
   quiet(signal: AbortSignal): Promise<boolean>
 }
@@ -32,7 +34,7 @@ export interface InsertFile {
   readonly hold?: () => () => void
 }
 
-export interface FileInsertsOptions {
+export interface InsertsOptions {
   readonly clickhouse: ClickHouse
   /** The engine is on this machine and may read our files. */
   readonly readsFiles: boolean
@@ -49,19 +51,16 @@ const INSERT_SETTINGS = {
   optimize_on_insert: 0,
 }
 
-export function createFileInserts(options: FileInsertsOptions): FileInserts {
+export function createInserts(options: InsertsOptions): Inserts {
   const { clickhouse, readsFiles } = options
   const prefix = `insert-${randomBytes(6).toString('hex')}`
   let statements = 0
   /** Statements whose end we did not learn, with what gives their file free. */
   const unfinished = new Map<string, () => void>()
 
-  async function insert(file: InsertFile, signal: AbortSignal): Promise<void> {
-    const queryId = `${prefix}-${++statements}`
-    const release = file.hold?.() ?? (() => {})
-    const send: ExecuteOptions = {
+  async function file(file: InsertFile, signal: AbortSignal): Promise<void> {
+    const options: ExecuteOptions = {
       signal,
-      queryId,
       timeoutMs: file.timeoutMs,
       settings: {
         ...INSERT_SETTINGS,
@@ -69,10 +68,25 @@ export function createFileInserts(options: FileInsertsOptions): FileInserts {
         max_execution_time: Math.ceil(file.timeoutMs / 1000),
       },
     }
-    unfinished.set(queryId, release)
+    await tracked(file.hold?.(), async (queryId) => {
+      if (readsFiles && !GLOB.test(file.path)) {
+        await clickhouse.execute(fromFile(clickhouse.database, file), { ...options, queryId })
+      } else {
+        const body = createReadStream(file.path)
+        await clickhouse.insert(fromBody(clickhouse.database, file), body, { ...options, queryId })
+      }
+    })
+  }
+
+  async function select(statement: Statement, options: Omit<ExecuteOptions, 'queryId'>): Promise<void> {
+    await tracked(undefined, (queryId) => clickhouse.execute(statement, { ...options, queryId }))
+  }
+
+  async function tracked(release: (() => void) | undefined, work: (queryId: string) => Promise<void>): Promise<void> {
+    const queryId = `${prefix}-${++statements}`
+    unfinished.set(queryId, release ?? (() => {}))
     try {
-      if (readsFiles && !GLOB.test(file.path)) await clickhouse.execute(fromFile(clickhouse.database, file), send)
-      else await clickhouse.insert(fromBody(clickhouse.database, file), createReadStream(file.path), send)
+      await work(queryId)
     } catch (error) {
       // The engine's own answer is the end of the statement; anything else is not.
       if (failureKind(error) === 'busy' || failureKind(error) === 'refused') finish(queryId)
@@ -94,7 +108,7 @@ export function createFileInserts(options: FileInsertsOptions): FileInserts {
     return true
   }
 
-  return { insert, quiet }
+  return { file, select, quiet }
 }
 
 /** Signs that `file()` would read as a pattern. */

@@ -74,7 +74,7 @@ function nameIn(table: 'latency_1m' | 'latency_1h', column: RollupColumn): strin
 
 /**
  * Adds to `latency_1m` what it lacks of `requests` in `{minutes}` (Unix seconds), and takes off what it has too much. Of
- * the source's keys the `keysMax` with the most rows stay, the others go to the overflow key. `{days}`: of the minutes.
+ * the source's keys the `keysMax` of a minute with the most rows stay, the others go to the overflow key. `{days}`: of the minutes.
  */
 export function correctMinutesSql(database: string, keysMax: number): string {
   const db = quoteName(database)
@@ -111,7 +111,7 @@ const MINUTE = 'toStartOfMinute(toDateTime(end_time))'
 function rowsWithKeys(db: string, where: string, keysMax: number): string {
   const keys = ROLLUP_KEYS.join(', ')
   const kept = `SELECT cityHash64(${MINUTE}, ${keys}) FROM ${db}.requests WHERE ${where}
-    GROUP BY ${MINUTE}, ${keys} ORDER BY count() DESC, ${MINUTE}, ${keys} LIMIT ${keysMax}`
+    GROUP BY ${MINUTE}, ${keys} ORDER BY count() DESC, ${keys} LIMIT ${keysMax} BY ${MINUTE}`
   const values = ['attempts', 'downstream_wire_received', 'downstream_wire_sent', 'response_flags', 'phases_known']
   const overflow = ROLLUP_KEYS.map((key) => `if(r.known, toString(r.${key}), ${quoteText(OVERFLOW)}) AS ${key}`)
   const metrics = ROLLUP_METRICS.map((metric) => `${nsOf(metric)} AS v_${metric}`)

@@ -4,7 +4,7 @@ import type { Segment } from '../../pipeline/segment.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName } from './ddl.ts'
-import type { FileInserts } from './insert.ts'
+import type { Inserts } from './insert.ts'
 import { correctHourSql, correctMinutesSql, differingHoursSql, differingMinutesSql, rollupNames } from './rollup-sql.ts'
 import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
 
@@ -29,7 +29,7 @@ export interface Rollups {
 
 export interface RollupsOptions {
   readonly clickhouse: ClickHouse
-  readonly inserts: FileInserts
+  readonly inserts: Inserts
   readonly log: Log
   readonly keysMax: number
   readonly timeoutMs: number
@@ -72,7 +72,7 @@ class StoredRollups implements Rollups {
     const { inserts, timeoutMs } = this.#options
     const parts = partsOf(block.days.keys())
     for (const [index, days] of parts.entries()) {
-      await inserts.insert(
+      await inserts.file(
         {
           table: 'latency_1m',
           path: block.file,
@@ -174,7 +174,7 @@ class StoredRollups implements Rollups {
   }
 
   async #correct(statement: Statement, signal: AbortSignal): Promise<void> {
-    await this.#options.clickhouse.execute(statement, {
+    await this.#options.inserts.select(statement, {
       signal,
       timeoutMs: CORRECTION_TIMEOUT_MS,
       // A correction that was made twice is right; one that is taken for the repetition of another is not.

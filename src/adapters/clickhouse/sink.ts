@@ -7,7 +7,7 @@ import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName, type Retention } from './ddl.ts'
 import { isPoison, storeError } from './failure.ts'
-import { createFileInserts, type FileInserts } from './insert.ts'
+import { createInserts, type Inserts } from './insert.ts'
 import { rowsDroppedBefore } from './retention.ts'
 import { createRollups, type Rollups } from './rollups.ts'
 import {
@@ -63,8 +63,10 @@ export interface ClickHouseCounters {
   daysWrong: number
   minutesCorrected: number
   hoursCorrected: number
-  /** Rows that arrived older than rows are kept. */
+  /** Rows that arrived older than rows are kept: they count in rollups, and expire at once. */
   rowsLate: number
+  /** Rows of days that have not begun: the clock of their proxy is wrong. Rows less far ahead have `in_future` alone. */
+  rowsFuture: number
 }
 
 export interface ClickHouseSinkOptions {
@@ -91,6 +93,7 @@ const OLD_SEGMENTS_CHECKED = 8
 /** How long rows near their expiry are left alone: their parts may go at any moment. */
 const EXPIRY_MARGIN_MS = 3_600_000
 const SETTLE_AGAIN_MS = 5000
+const FUTURE_MS = 300_000
 
 export function createClickHouseSink(options: ClickHouseSinkOptions): ClickHouseSink {
   return new Sink(options)
@@ -108,22 +111,25 @@ class Sink implements ClickHouseSink {
     minutesCorrected: 0,
     hoursCorrected: 0,
     rowsLate: 0,
+    rowsFuture: 0,
   }
   readonly #options: ClickHouseSinkOptions
-  readonly #inserts: FileInserts
+  readonly #inserts: Inserts
   readonly #rollups: Rollups
   /** Segments that were tried and not accepted: what of them is stored is not known. */
   readonly #tried = new Set<string>()
   /** Wall clock, ms: a segment opened before may have been tried by a process before us. */
   #startedMs = 0
   #oldChecked = 0
+  #engineStarts = 0
   #keptInDoubt = true
+  #settling = false
   #last: Promise<unknown> = Promise.resolve()
   readonly #stopping = new AbortController()
 
   constructor(options: ClickHouseSinkOptions) {
     this.#options = options
-    this.#inserts = createFileInserts(options)
+    this.#inserts = createInserts(options)
     this.#rollups = createRollups({
       ...options,
       inserts: this.#inserts,
@@ -146,6 +152,7 @@ class Sink implements ClickHouseSink {
   }
 
   engineStarted(): void {
+    this.#engineStarts++
     this.#keptInDoubt = true
     void this.#settleInBackground()
   }
@@ -165,13 +172,17 @@ class Sink implements ClickHouseSink {
     return await run
   }
 
+  /** Also without a segment to send, what was lost is found. */
   async #settleInBackground(): Promise<void> {
+    if (this.#settling) return
+    this.#settling = true
     const { clock } = this.#options
-    while (this.#keptInDoubt && !this.#stopping.signal.aborted) {
-      const outcome = await this.settle(this.#stopping.signal)
-      if (outcome.status === 'accepted') return
-      await clock.sleep(SETTLE_AGAIN_MS, this.#stopping.signal)
+    const { signal } = this.#stopping
+    while (this.#keptInDoubt && !signal.aborted) {
+      const outcome = await this.settle(signal)
+      if (outcome.status !== 'accepted') await clock.sleep(SETTLE_AGAIN_MS, signal)
     }
+    this.#settling = false
   }
 
   /** Errors as outcomes: what may pass by waiting is `retry`, what the store will never take is `rejected`. */
@@ -192,10 +203,10 @@ class Sink implements ClickHouseSink {
     const tried = this.#tried.has(segment.id)
     const old = segment.openedMs <= this.#startedMs || segment.recovered === true
     this.#tried.add(segment.id)
-    const untouched = tried || old ? await this.#repair(segment, signal) : await this.#insertAll(segment, signal)
+    const untouched = tried || old ? await this.#repair(segment, signal) : await this.#insertRows(segment, signal)
     // Rows come before their rollup: where no row had been stored, neither had the rollup.
     if (untouched && !tried && segment.recovered !== true) {
-      await this.#addRollup(segment, signal)
+      await this.#rollups.add(segment, signal)
       if (old && this.#oldChecked < OLD_SEGMENTS_CHECKED) {
         this.#oldChecked++
         await this.#rollups.doubtSegments([segment], signal)
@@ -207,16 +218,18 @@ class Sink implements ClickHouseSink {
     this.#tried.delete(segment.id)
     this.counters.segments++
     for (const table of segment.tables) this.counters.rows[table.table] += table.rows
-    this.#countLate(segment)
+    this.#countMisplaced(segment)
   }
 
   async #settle(signal: AbortSignal): Promise<void> {
     if (this.#keptInDoubt) {
       await this.#waitUntilQuiet(signal)
+      const starts = this.#engineStarts
       const kept = this.#options.kept()
       await this.#repairRows(kept, signal)
       await this.#rollups.doubtSegments(kept, signal)
-      this.#keptInDoubt = false
+      // The engine may have come and gone meanwhile.
+      this.#keptInDoubt = starts !== this.#engineStarts
     }
     if (this.#rollups.doubtful > 0) {
       await this.#waitUntilQuiet(signal)
@@ -224,17 +237,8 @@ class Sink implements ClickHouseSink {
     }
   }
 
-  async #addRollup(segment: Segment, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#rollups.add(segment, signal)
-    } catch (error) {
-      // The rows are there; so their hours can be asked for when the store answers again, since the segment is tried.
-      throw storeError(error, 'the rollup was not stored')
-    }
-  }
-
-  /** True: nothing of the segment was stored before, by anyone. */
-  async #insertAll(segment: Segment, signal: AbortSignal): Promise<boolean> {
+  /** True, as what it stands for: nothing of the segment had been stored before. */
+  async #insertRows(segment: Segment, signal: AbortSignal): Promise<true> {
     for (const table of rowTables(segment)) await this.#insertDays(segment, table, [...table.days.keys()], '', signal)
     return true
   }
@@ -249,7 +253,7 @@ class Sink implements ClickHouseSink {
     const all = days.length === table.days.size
     const parts = partsOf(days)
     for (const [index, part] of parts.entries()) {
-      await this.#inserts.insert(
+      await this.#inserts.file(
         {
           table: table.table,
           path: table.file,
@@ -359,10 +363,17 @@ class Sink implements ClickHouseSink {
     }
   }
 
-  #countLate(segment: Segment): void {
-    const oldest = Math.floor((this.#options.clock.now() - this.#options.retention.rowsMs) / 1000 / SECONDS_PER_DAY)
+  /** By day, as the manifest tells it. */
+  #countMisplaced(segment: Segment): void {
+    const { clock, retention } = this.#options
+    const dayOf = (ms: number) => Math.floor(ms / 1000 / SECONDS_PER_DAY)
+    const oldest = dayOf(clock.now() - retention.rowsMs)
+    const newest = dayOf(clock.now() + FUTURE_MS)
     for (const table of rowTables(segment)) {
-      for (const [day, rows] of table.days) if (day < oldest) this.counters.rowsLate += rows
+      for (const [day, rows] of table.days) {
+        if (day < oldest) this.counters.rowsLate += rows
+        else if (day > newest) this.counters.rowsFuture += rows
+      }
     }
   }
 }

@@ -189,6 +189,20 @@ describe('a recovered segment', () => {
     expect(await disagreements(database)).toEqual([])
   })
 
+  it('puts keys beyond the bound of a minute under the overflow key, and totals stay exact', async () => {
+    const database = await createTestDatabase(test)
+    const sink = await database.sink({ keysMax: 5 })
+    expect(await sink.send(await segment({ recovered: true, days: 2, fromSeconds: now - DAY - 600 }), never)).toEqual(
+      ACCEPTED,
+    )
+    expect(await disagreements(database)).toEqual([])
+    const keys = await database.rows<{ keys: number; overflow: number }>(
+      `SELECT count() AS keys, countIf(destination_service = 'overflow' AND method = 'overflow') AS overflow FROM latency_1m GROUP BY minute`,
+    )
+    expect(keys.length).toBeGreaterThanOrEqual(4)
+    for (const minute of keys) expect(minute).toEqual({ keys: 6, overflow: 1 })
+  })
+
   it('takes nothing away that was stored before it was damaged', async () => {
     const database = await createTestDatabase(test)
     const whole = await segment()
@@ -251,6 +265,19 @@ describe('when the engine starts', () => {
       )
     }
     expect(await disagreements(database)).toEqual([])
+  })
+})
+
+describe('rows at a strange time', () => {
+  it('are kept, marked and counted', async () => {
+    const database = await createTestDatabase(test)
+    const sink = await database.sink()
+    const late = await segment({ rows: 100, fromSeconds: now - 30 * DAY, spanSeconds: 60 })
+    const future = await segment({ rows: 50, fromSeconds: now + 2 * DAY, spanSeconds: 60 })
+    for (const one of [late, future, await segment()]) expect(await sink.send(one, never)).toEqual(ACCEPTED)
+    expect(sink.counters).toMatchObject({ rowsLate: 100, rowsFuture: 50 })
+    expect(await database.rows('SELECT countIf(in_future) AS n FROM requests')).toEqual([{ n: 50 }])
+    expect(await database.rows('SELECT sum(n) AS n FROM latency_1m')).toEqual([{ n: 1150 }])
   })
 })
 
