@@ -23,6 +23,9 @@ const [M0, M1, M2, M3] = randomFillSync(new Int32Array(4)).map((word) => word | 
   number,
 ]
 
+/** A buffer of texts up to this size is kept whatever a batch needed of it. */
+const KEEP_BYTES = 16 << 10
+
 /** Called once for every new entry; the result is kept with it (`act`). `code` is its code. */
 export type Classify = (text: string, code: number) => number
 
@@ -96,12 +99,15 @@ export class Dictionary implements DictionaryView {
     this.last = 0
     if (this.count === 1) return
     const used = this.count
+    const usedBytes = this.end
     this.count = 1
     this.end = 1
     // A batch that needed much less than there is gives the rest back.
     if (this.mask >= 2048 && used < this.mask >> 4) this.#resize((this.mask + 1) >> 2)
     else this.slots.fill(0)
-    if (this.keys.length > 1 << 20) this.#setKeys(Buffer.alloc(1024))
+    if (this.keys.length > KEEP_BYTES && usedBytes < this.keys.length >> 3) {
+      this.#setKeys(Buffer.alloc(this.keys.length >> 1))
+    }
   }
 
   /**

@@ -2,6 +2,9 @@ import { Dictionary, type DictionaryOptions } from './dictionary.ts'
 import { Heap, type Room } from './heap.ts'
 import { bytesOf, columnHeader, LOW_CARDINALITY_PREFIX, lowCardinality } from './native.ts'
 
+/** Room for so many entries is kept whatever a batch needed of it. */
+const KEEP_ENTRIES = 16_384
+
 export interface MapColumnOptions {
   readonly name: string
   readonly rowsMax: number
@@ -87,6 +90,8 @@ export class MapColumn {
   }
 
   reset(): void {
+    // A batch that needed much less than there is gives half of it back.
+    if (this.codes.length > KEEP_ENTRIES && this.count < this.codes.length >> 3) this.#resize(this.codes.length >> 1)
     this.count = 0
     this.heap.reset()
     this.keys.reset()
@@ -124,15 +129,19 @@ export class MapColumn {
       this.#room.exhausted = true
       return false
     }
-    const codes = new Uint16Array(length)
-    codes.set(this.codes)
-    this.codes = codes
-    if (this.values !== null) {
-      const valueCodes = new Uint16Array(length)
-      valueCodes.set(this.valueCodes)
-      this.valueCodes = valueCodes
-    }
+    this.#resize(length)
     return true
+  }
+
+  #resize(length: number): void {
+    const kept = Math.min(this.count, length)
+    const codes = new Uint16Array(length)
+    codes.set(this.codes.subarray(0, kept))
+    this.codes = codes
+    if (this.values === null) return
+    const valueCodes = new Uint16Array(length)
+    valueCodes.set(this.valueCodes.subarray(0, kept))
+    this.valueCodes = valueCodes
   }
 }
 

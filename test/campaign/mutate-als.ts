@@ -18,7 +18,7 @@ const ROUND = 20_000
  * What is alive after a full collection differs with the samples of a round. Its peak in the last third of the rounds
  * may be higher than in the middle third by this much.
  */
-const GROWTH_BYTES_MAX = 32 << 20
+const GROWTH_BYTES_MAX = 8 << 20
 /** With fewer rounds than this memory says nothing. */
 const ROUNDS_LEAST = 10
 

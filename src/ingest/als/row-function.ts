@@ -102,8 +102,8 @@ const TOUCHED_FLAGS_TEXT = index('flags_text')
 const STAR = Buffer.from('*')
 const STAR_VIEW = viewOf(STAR)
 const COMMA = Buffer.from(',')
-/** Texts of metadata kept by their serialized form. */
-const METADATA_CACHE_BYTES = 256 << 10
+/** Serialized metadata and their texts that are kept, together. */
+const METADATA_CACHE_BYTES = 512 << 10
 
 /** Compiles the row function of one builder. Also tells its dictionaries what to find out about their entries. */
 export function createRowFunction(options: RowFunctionOptions): RowFunction {
@@ -363,13 +363,14 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
     },
 
     /** `at` < 0: the joined parts. False when it is not protobuf. */
-    putMetadata(heap: Heap, row: number, bytes: Uint8Array, at: number, length: number): boolean {
-      const serialized = at < 0 ? joinedMetadata : bytes.subarray(at, at + length)
-      const text = metadata.text(serialized, (part) => json.metadata(part))
-      if (text === null) return false
+    putMetadata(heap: Heap, row: number, source: Uint8Array, at: number, size: number): boolean {
+      const serialized = at < 0 ? joinedMetadata : source.subarray(at, at + size)
+      const length = metadata.find(serialized, (part) => json.metadata(part))
+      if (length < 0) return false
       noteCuts()
-      if (text.length > JSON_BYTES_MAX) room.cut++
-      else if (text.length > 2) heap.put(row, text, viewOf(text), 0, text.length)
+      if (length > JSON_BYTES_MAX) room.cut++
+      // `{}` says nothing.
+      else if (length > 2) heap.put(row, metadata.bytes, metadata.view, metadata.offset, length)
       return true
     },
   }
@@ -380,33 +381,59 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
   }
 }
 
-/** JSON texts by the serialized metadata they come from. Starts again when it is full. */
+/**
+ * JSON texts by the serialized metadata they come from, both in dictionaries of their own. Starts again when one is full.
+ */
 class MetadataTexts {
+  /** The text found last: its bytes and where they begin. */
+  bytes: Uint8Array = new Uint8Array(0)
+  view: DataView = viewOf(this.bytes)
+  offset = 0
   readonly #room: Room = { dictionaryBytes: METADATA_CACHE_BYTES, exhausted: false, cut: 0, added: [] }
+  /** `act` of a key is the code of its text, or −1 when it is not protobuf. */
   readonly #keys = new Dictionary({ room: this.#room, textBytesMax: METADATA_CACHE_BYTES, raw: true })
-  #texts: (Buffer | null)[] = [null]
+  readonly #texts = new Dictionary({ room: this.#room, textBytesMax: METADATA_CACHE_BYTES, raw: true })
 
-  text(serialized: Uint8Array, read: (bytes: Uint8Array) => string | null): Buffer | null {
-    if (serialized.length > METADATA_CACHE_BYTES / 8) return bufferOf(read(serialized))
-    const view = viewOf(serialized)
-    let key = intern(this.#keys, serialized, view, 0, serialized.length)
-    if (this.#room.exhausted) {
-      this.#keys.reset()
-      this.#texts.length = 1
-      this.#room.exhausted = false
-      this.#room.dictionaryBytes = METADATA_CACHE_BYTES
-      key = intern(this.#keys, serialized, view, 0, serialized.length)
+  /** Length of the text, −1 when `serialized` is not protobuf. */
+  find(serialized: Uint8Array, read: (bytes: Uint8Array) => string | null): number {
+    const key = intern(this.#keys, serialized, viewOf(serialized), 0, serialized.length)
+    const known = this.#keys.act[key]!
+    if (key !== 0 && known !== 0) return known < 0 ? -1 : this.#at(known)
+    const json = read(serialized)
+    if (json === null) {
+      this.#keys.act[key] = -1
+      this.#clearIfFull()
+      return -1
     }
+    const text = Buffer.from(json)
+    const code = intern(this.#texts, text, viewOf(text), 0, text.length)
+    if (!this.#clearIfFull()) {
+      this.#keys.act[key] = code
+      return this.#at(code)
+    }
+    this.bytes = text
+    this.view = viewOf(text)
+    this.offset = 0
+    return text.length
+  }
+
+  #at(code: number): number {
+    this.bytes = this.#texts.keys
+    this.view = this.#texts.view
+    this.offset = this.#texts.offsets[code]!
+    return this.#texts.lengths[code]!
+  }
+
+  #clearIfFull(): boolean {
     this.#room.added.length = 0
-    const known = this.#texts[key]
-    if (known !== undefined) return known
-    const text = bufferOf(read(serialized))
-    this.#texts[key] = text
-    return text
+    if (!this.#room.exhausted) return false
+    this.#keys.reset()
+    this.#texts.reset()
+    this.#room.exhausted = false
+    this.#room.dictionaryBytes = METADATA_CACHE_BYTES
+    return true
   }
 }
-
-const bufferOf = (text: string | null): Buffer | null => (text === null ? null : Buffer.from(text))
 
 /** Whether there is a `?` or a `#`; four bytes at a time, by the usual test for a zero byte in a word. */
 function hasQuery(bytes: Uint8Array, view: DataView, from: number, length: number): boolean {

@@ -668,3 +668,24 @@ test('many streams in one batch keep their own origin', () => {
   const rows = decoding.take().requests
   expect(rows.map((row) => row.node_id)).toEqual([...origins, ...origins].map(({ nodeId }) => nodeId))
 })
+
+test('metadata of a thousand kinds, repeated and not, broken and not, is told apart', () => {
+  const decoding = createDecoding()
+  const expected: string[] = []
+  for (let round = 0; round < 3; round++) {
+    for (let k = 0; k < 1500; k++) {
+      const value = 'v'.repeat(k % 700)
+      decoding.feed(http(entry({ common: [bytes(17, meta(`name-${k}`, { value }))] })))
+      expected.push(JSON.stringify({ filter_metadata: { [`name-${k}`]: { value } } }))
+      if (k % 100 === 0) {
+        const broken = entry({ common: [bytes(17, Uint8Array.of(10, 5, 1, k % 7))] })
+        expect(decoding.feed(http(broken))).toMatchObject({ requests: 0, rejected: 1, reason: 'malformed' })
+      }
+      if (k % 50 === 0) {
+        decoding.feed(http(entry({ common: [bytes(17, new Uint8Array(0))] })))
+        expected.push('')
+      }
+    }
+  }
+  expect(decoding.take().requests.map((row) => row.metadata)).toEqual(expected)
+})
