@@ -1,0 +1,15 @@
+import { runOne } from './support/run-one.ts'
+
+// `npm run bench -- NAME [options]`: one question, one file, one line of JSON.
+await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
+  decode: 'access log entries into columns: --seconds 20',
+  grpc: 'receiving alone',
+  journal: 'append, CRC and fsync: --rows 2000000',
+  histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
+  ingest: 'the whole path over gRPC: [--stage] [--count 3000000] [--rate 20000 --seconds 600]',
+  insert: 'segments into the embedded engine',
+  store: "the store's HTTP face: --segments 8 --statements 200",
+  query: 'percentiles over 10 M rows and 100 M requests in rollups',
+  freshness: "from Envoy's flush to an answer: --rate 20000",
+  'idle-streams': '2 000 streams that say little',
+})

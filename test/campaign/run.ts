@@ -1,0 +1,12 @@
+import { runOne } from '../../bench/support/run-one.ts'
+
+// `npm run campaign -- NAME [options]`: the long tests, one process each. Each prints JSON with its seed, and exits 1 when
+// something does not hold.
+await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
+  envoy: 'a real Envoy through every fault, row for row: --count 20000 --seed 1',
+  'kill-main': 'kill -9 of the main process under load: --kills 300 --seed 1',
+  'kill-store': "kill -9 of the store's process in the middle of inserts: --kills 500 --seed 1",
+  'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
+  'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
+  outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
+})
