@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { createMutationRun } from '../../support/als-mutation.ts'
 
 const SEED = Number(process.env.SEED ?? 4711)
-const COUNT = Number(process.env.COUNT ?? 20_000)
+const COUNT = Number(process.env.COUNT ?? 8_000)
 
 test(`${COUNT} damaged messages: no crash, and no row wrong that precedes the damage (SEED=${SEED})`, () => {
   const report = createMutationRun()({ seed: SEED, count: COUNT })
