@@ -60,7 +60,15 @@ const zeros = (side: string): string => CHECKS.map((check) => `toUInt64(0) AS ${
 
 function differing(time: string, sides: readonly string[]): string {
   const unequal = CHECKS.map((check) => `sum(${check}_wanted) != sum(${check}_stored)`).join(' OR ')
-  return `SELECT ${time}, sum(n_wanted) + sum(n_stored) AS n FROM (${sides.join('\nUNION ALL\n')}) GROUP BY ${time} HAVING ${unequal} ORDER BY ${time}`
+  const lacks = CHECKS.map((check) => `toInt64(sum(${check}_wanted) - sum(${check}_stored))`)
+  return `SELECT ${time}, sum(n_wanted) + sum(n_stored) AS n, toString([${lacks.join(', ')}]) AS lacks FROM (${sides.join('\nUNION ALL\n')}) GROUP BY ${time} HAVING ${unequal} ORDER BY ${time}`
+}
+
+/** Totals of the rows of `{segment}`, by minute, in the form in which the statements above tell what a minute lacks. */
+export function segmentMinutesSql(database: string): string {
+  const totals = CHECKS.map((check) => `toInt64(${ROW_CHECKS[check]})`)
+  return `SELECT toUInt32(${MINUTE}) AS minute, count() AS n, toString([${totals.join(', ')}]) AS lacks
+    FROM ${quoteName(database)}.requests WHERE segment = {segment:String} AND ${IN_DAYS} GROUP BY minute ORDER BY minute`
 }
 
 /** Columns of an INSERT into a rollup. */

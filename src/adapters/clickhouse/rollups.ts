@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Statement } from '../../model/query.ts'
 import { ROLLUP_COLUMNS } from '../../model/rollup-columns.ts'
 import type { Segment } from '../../pipeline/segment.ts'
@@ -5,7 +6,14 @@ import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName } from './ddl.ts'
 import type { Inserts } from './insert.ts'
-import { correctHourSql, correctMinutesSql, differingHoursSql, differingMinutesSql, rollupNames } from './rollup-sql.ts'
+import {
+  correctHourSql,
+  correctMinutesSql,
+  differingHoursSql,
+  differingMinutesSql,
+  rollupNames,
+  segmentMinutesSql,
+} from './rollup-sql.ts'
 import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
 
 /**
@@ -18,6 +26,11 @@ import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from
 export interface Rollups {
   /** Stores the rollup of a segment whose rows were all stored by this process, for the first time. */
   add(segment: Segment, signal: AbortSignal): Promise<void>
+  /**
+   * The same for a segment whose rollup may have been stored: where its minutes lack exactly its rows, its rollup is
+   * stored. Anything else is left to `settle`, which counts rows anew, at ten times the cost and more.
+   */
+  addIfMissing(segment: Segment, signal: AbortSignal): Promise<void>
   /** Marks hours (Unix seconds of their start) to be looked at. */
   doubt(hours: Iterable<number>): void
   /** Marks all hours that the segments have rows in. Throws when the store does not answer. */
@@ -67,6 +80,32 @@ class StoredRollups implements Rollups {
   }
 
   async add(segment: Segment, signal: AbortSignal): Promise<void> {
+    await this.#insert(segment, '', signal)
+  }
+
+  async addIfMissing(segment: Segment, signal: AbortSignal): Promise<void> {
+    const rows = tableOf(segment, 'requests')
+    if (rows === undefined) return
+    const { clickhouse, timeoutMs } = this.#options
+    await this.doubtSegments([segment], signal)
+    const { rows: minutes } = await clickhouse.query<DifferingRow>(
+      {
+        sql: segmentMinutesSql(clickhouse.database),
+        params: { segment: segment.id, days: [...rows.days.keys()].map(dateOf) },
+      },
+      { signal, timeoutMs },
+    )
+    const hours = new Set(minutes.map(({ minute }) => Number(minute) - (Number(minute) % SECONDS_PER_HOUR)))
+    const lacking = await this.#differing('minute', differingMinutesSql(clickhouse.database), [...hours], signal)
+    const same =
+      lacking.length === minutes.length &&
+      lacking.every(({ at, lacks }, k) => at === Number(minutes[k]!.minute) && lacks === minutes[k]!.lacks)
+    // Rows that expired at once cannot be counted; there the token has to tell.
+    if (minutes.length === 0) await this.#insert(segment, '', signal)
+    else if (same) await this.#insert(segment, `/${randomBytes(6).toString('hex')}`, signal)
+  }
+
+  async #insert(segment: Segment, attempt: string, signal: AbortSignal): Promise<void> {
     const block = tableOf(segment, 'latency_1m')
     if (block === undefined) return
     const { inserts, timeoutMs } = this.#options
@@ -78,7 +117,7 @@ class StoredRollups implements Rollups {
           path: block.file,
           columns: NAMES,
           structure: STRUCTURE,
-          token: `${segment.id}/latency_1m/${index}`,
+          token: `${segment.id}/latency_1m/${index}${attempt}`,
           timeoutMs,
           ...(parts.length === 1 ? {} : { only: { condition: MINUTE_IN_DAYS, params: { days: days.map(dateOf) } } }),
           ...(segment.hold === undefined ? {} : { hold: segment.hold }),
@@ -166,11 +205,11 @@ class StoredRollups implements Rollups {
     signal: AbortSignal,
   ): Promise<Differing[]> {
     if (hours.length === 0) return []
-    const { rows } = await this.#options.clickhouse.query<Record<'minute' | 'hour' | 'n', number>>(
+    const { rows } = await this.#options.clickhouse.query<DifferingRow>(
       { sql, params: { hours, days: daysOf(hours).map(dateOf) } },
       { signal, timeoutMs: CORRECTION_TIMEOUT_MS },
     )
-    return rows.map((row) => ({ at: Number(row[time]), n: Number(row.n) }))
+    return rows.map((row) => ({ at: Number(row[time]), n: Number(row.n), lacks: row.lacks }))
   }
 
   async #correct(statement: Statement, signal: AbortSignal): Promise<void> {
@@ -187,11 +226,20 @@ class StoredRollups implements Rollups {
   }
 }
 
+interface DifferingRow {
+  readonly minute: number
+  readonly hour: number
+  readonly n: number
+  readonly lacks: string
+}
+
 interface Differing {
   /** Unix seconds of the minute or hour. */
   readonly at: number
   /** Rows it has, and rows its rollup says it has. */
   readonly n: number
+  /** What the rollup lacks of its totals, as text. */
+  readonly lacks: string
 }
 
 /** Minutes that are corrected by one statement: of few days, and of rows that fit the memory of one. */

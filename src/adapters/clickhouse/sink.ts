@@ -179,7 +179,11 @@ class Sink implements ClickHouseSink {
     const { clock } = this.#options
     const { signal } = this.#stopping
     while (this.#keptInDoubt && !signal.aborted) {
-      const outcome = await this.settle(signal)
+      const outcome = await this.exclusive(() =>
+        this.#outcome('what was stored lately', () =>
+          this.#tried.size > 0 ? this.#repairKept(signal) : this.#settle(signal),
+        ),
+      )
       if (outcome.status !== 'accepted') await clock.sleep(SETTLE_AGAIN_MS, signal)
     }
     this.#settling = false
@@ -199,8 +203,10 @@ class Sink implements ClickHouseSink {
   }
 
   async #send(segment: Segment, signal: AbortSignal): Promise<void> {
-    await this.#settle(signal)
     const tried = this.#tried.has(segment.id)
+    // A rollup that a tried segment lacks would be made from rows here, when its own is at hand.
+    if (tried) await this.#repairKept(signal)
+    else await this.#settle(signal)
     const old = segment.openedMs <= this.#startedMs || segment.recovered === true
     this.#tried.add(segment.id)
     const untouched = tried || old ? await this.#repair(segment, signal) : await this.#insertRows(segment, signal)
@@ -211,8 +217,10 @@ class Sink implements ClickHouseSink {
         this.#oldChecked++
         await this.#rollups.doubtSegments([segment], signal)
       }
-    } else {
+    } else if (segment.recovered === true) {
       await this.#rollups.doubtSegments([segment], signal)
+    } else {
+      await this.#rollups.addIfMissing(segment, signal)
     }
     await this.#rollups.settle(signal)
     this.#tried.delete(segment.id)
@@ -222,19 +230,22 @@ class Sink implements ClickHouseSink {
   }
 
   async #settle(signal: AbortSignal): Promise<void> {
-    if (this.#keptInDoubt) {
-      await this.#waitUntilQuiet(signal)
-      const starts = this.#engineStarts
-      const kept = this.#options.kept()
-      await this.#repairRows(kept, signal)
-      await this.#rollups.doubtSegments(kept, signal)
-      // The engine may have come and gone meanwhile.
-      this.#keptInDoubt = starts !== this.#engineStarts
-    }
-    if (this.#rollups.doubtful > 0) {
-      await this.#waitUntilQuiet(signal)
-      await this.#rollups.settle(signal)
-    }
+    await this.#repairKept(signal)
+    if (this.#rollups.doubtful === 0) return
+    await this.#waitUntilQuiet(signal)
+    await this.#rollups.settle(signal)
+  }
+
+  /** After a start of the engine: rows accepted lately, and doubt about the rollups of their hours. */
+  async #repairKept(signal: AbortSignal): Promise<void> {
+    if (!this.#keptInDoubt) return
+    await this.#waitUntilQuiet(signal)
+    const starts = this.#engineStarts
+    const kept = this.#options.kept()
+    await this.#repairRows(kept, signal)
+    await this.#rollups.doubtSegments(kept, signal)
+    // The engine may have come and gone meanwhile.
+    this.#keptInDoubt = starts !== this.#engineStarts
   }
 
   /** True, as what it stands for: nothing of the segment had been stored before. */
