@@ -23,7 +23,7 @@ import { ORIGIN, plainResolver } from './support/resolver.ts'
  * apart, until no merge runs any more; and bytes per row on disk, by table. Segments are the product's own, of entries
  * with 400 edges and 200 hosts.
  *
- *     node bench/insert.ts [--segments 40] [--rows-per-second 200000] [--without rollups|rows]
+ *     node bench/insert.ts [--segments 40] [--rows-per-second 160000] [--blocks 20] [--block-rows 8192] [--without rollups|rows]
  *
  * `--rows-per-second` is the pace of the entries' own time, and decides how many segments share a minute.
  */
@@ -32,10 +32,10 @@ const argument = (name: string, fallback: string): string => {
   return at < 0 ? fallback : process.argv[at + 1]!
 }
 const segments = Number(argument('segments', '40'))
-const rowsPerSecond = Number(argument('rows-per-second', '200000'))
+const rowsPerSecond = Number(argument('rows-per-second', '160000'))
 const without = argument('without', '')
-const BLOCK_ROWS = 32_768
-const BLOCKS = 8
+const BLOCK_ROWS = Number(argument('block-rows', '8192'))
+const BLOCKS = Number(argument('blocks', '20'))
 const round = (value: number, digits = 3): number => Number(value.toFixed(digits))
 const signal = new AbortController().signal
 

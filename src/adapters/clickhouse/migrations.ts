@@ -6,11 +6,11 @@ import type { ClickHouse } from './client.ts'
 import {
   columnSql,
   createStatements,
-  MERGE_TREE_SETTINGS,
   quoteName,
   type Retention,
   rollupColumns,
   TABLE_TIME,
+  tableSettings,
   ttlSql,
 } from './ddl.ts'
 import { stateTable } from './state.ts'
@@ -179,7 +179,7 @@ async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<
     if (!TABLES.includes(name)) continue
     const ttl = ttlSql(name, TABLE_TIME[name].keepMs(retention))
     if (!engine.includes(`TTL ${ttl} `)) await alter(name, ' TTL', `MODIFY TTL ${ttl}`)
-    for (const [setting, value] of Object.entries(MERGE_TREE_SETTINGS)) {
+    for (const [setting, value] of Object.entries(tableSettings(name))) {
       if (!engine.includes(`${setting} = ${value}`)) {
         await alter(name, ` ${setting}`, `MODIFY SETTING ${setting} = ${value}`)
       }
