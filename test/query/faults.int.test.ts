@@ -146,7 +146,7 @@ describe('the overflow key', () => {
   it('keeps totals whole, and makes auto read rows for what it hides', async () => {
     const db = await createQueryDatabase(store, 'overflow')
     await db.insert(fresh.map(storedRow))
-    await db.rollUp(NEW, NEW + 7200, 40)
+    await db.rollUp(NEW, NEW + 7200, 4)
     const { get } = await serve(db, { limits: { autoRowsMax: 1000 } })
     const range = `from=${NEW}&to=${NEW + 7200}`
     const total = await get<LatencyAnswer>(`/api/v1/latency?${range}&view=all&method=histogram`)

@@ -200,9 +200,13 @@ describe('the memory of the engine', () => {
         (error: { code: string; message: string }) => `${error.code} ${error.message}`,
       )
     const alone = await hungry()
-    const together = await Promise.all([hungry(), hungry(), hungry(), hungry()])
     expect(alone).toBe('done')
-    const refused = together.filter((outcome) => outcome !== 'done')
+    // Their greatest need must fall together: four on two threads mostly do, but need not.
+    let refused: string[] = []
+    for (let round = 0; round < 20 && refused.length === 0; round++) {
+      const together = await Promise.all([hungry(), hungry(), hungry(), hungry()])
+      refused = together.filter((outcome) => outcome !== 'done')
+    }
     expect(refused.length).toBeGreaterThan(0)
     for (const outcome of refused) expect(outcome).toMatch(/^241 .*\(total\)|^241 .*[Tt]otal/)
     expect([store.pid, store.restarts, await hungry()]).toEqual([pid, 0, 'done'])
