@@ -205,6 +205,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     await stop()
     throw error
   }
+  sink.engineStarted()
   setServing(true)
   return { addresses: { http: query.address, grpc: grpc.address }, stop }
 }
