@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, realpath, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type EnvoyProcess, freePorts, startEnvoy } from '../../../src/demo/envoy-process.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { envoy } from '../programs.ts'
+import { fromTemplate } from './template.ts'
 import { startUpstreams } from './upstreams.ts'
 
 /**
@@ -67,7 +68,7 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
     const config = join(dir, 'bootstrap.yaml')
     await writeFile(
       config,
-      await bootstrap({
+      await fromTemplate('bootstrap.template', {
         DIR: dir,
         ADMIN: ports.admin,
         MAIN: ports.main,
@@ -123,15 +124,6 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
 export async function setOverload(dir: string, resource: 'overload' | 'memory', pressure: number): Promise<void> {
   await writeFile(join(dir, `${resource}.tmp`), String(pressure))
   await rename(join(dir, `${resource}.tmp`), join(dir, resource))
-}
-
-async function bootstrap(values: Readonly<Record<string, string | number>>): Promise<string> {
-  const template = await readFile(new URL('bootstrap.template', import.meta.url), 'utf8')
-  return template.replace(/^#.*$/gm, '').replace(/\$([A-Z][A-Z0-9_]*)/g, (_match, name: string) => {
-    const value = values[name]
-    if (value === undefined) throw new Error(`bootstrap.template: no value for ${name}`)
-    return String(value)
-  })
 }
 
 /** Two self-signed certificates: one of the TLS listener, one of a client. */
