@@ -1,12 +1,12 @@
 import { createPrometheusAdapter } from '../src/adapters/prometheus/adapter.ts'
 import { nativeCodeOf } from '../src/adapters/prometheus/native.ts'
 import { systemClock } from '../src/lib/clock.ts'
+import { normal, seededRandom } from '../src/lib/random.ts'
 import type { Batch } from '../src/model/batch.ts'
 import { codeOf, Histogram, RELATIVE_ERROR_MAX, rankOf } from '../src/model/histogram.ts'
 import { createRollup } from '../src/pipeline/rollup.ts'
 import { batchOf, identity, party, type Row } from '../test/support/batch.ts'
 import { DISTRIBUTIONS, drawDistribution } from '../test/support/distributions.ts'
-import { normal, seededRandom } from '../test/support/random.ts'
 
 /**
  * How exact the histogram is, and what histograms cost.

@@ -1,3 +1,5 @@
+import { seededRandom } from '../../src/lib/random.ts'
+
 /**
  * Access log entries as Envoy sends them, about 500 bytes each, for benches and load: `StreamAccessLogsMessage`s with
  * HTTP entries of realistic cardinality. Seeded: the same seed gives the same bytes. One entry costs about as much CPU
@@ -88,7 +90,7 @@ class Generator implements EntryGenerator {
       ...options,
     }
     this.#node = options.node
-    this.#random = mulberry(seed)
+    this.#random = seededRandom(seed)
     this.#timeMs = this.#options.startMs
     this.#edges = Array.from({ length: this.#options.edges }, (_, k) => edge(k, this.#options, this.#random))
     this.#upstreams = Array.from({ length: this.#options.hosts }, (_, k) =>
@@ -414,15 +416,4 @@ function tls(peer: string, local: string): Buffer {
 
 function normal(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
-}
-
-/** A small generator of numbers in [0, 1); the same for the same seed. */
-export function mulberry(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let word = Math.imul(state ^ (state >>> 15), 1 | state)
-    word = (word + Math.imul(word ^ (word >>> 7), 61 | word)) ^ word
-    return ((word ^ (word >>> 14)) >>> 0) / 2 ** 32
-  }
 }

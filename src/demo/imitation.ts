@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Random } from '../lib/random.ts'
 import type { LogEntry } from './als-encode.ts'
 import {
   answerOf,
@@ -8,7 +9,6 @@ import {
   hostOf,
   mailIsUp,
   PAY_V2_SHARE,
-  type Random,
   SEARCH_TIMEOUT_MS,
   type Visit,
   visitOf,

@@ -8,8 +8,9 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
+import type { Random } from '../lib/random.ts'
 import type { UpstreamPorts } from './envoy-config.ts'
-import { type Answer, answerOf, mailIsUp, type Random, type Service } from './shop.ts'
+import { type Answer, answerOf, mailIsUp, type Service } from './shop.ts'
 
 export interface ShopServers {
   readonly ports: UpstreamPorts

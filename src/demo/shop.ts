@@ -1,3 +1,5 @@
+import { normal, type Random } from '../lib/random.ts'
+
 /**
  * The shop of the demo: who calls whom, how fast each service answers, and what is wrong with it. The upstream servers
  * behave by this table, and so does the built-in client that stands in for Envoy where the binary cannot be had.
@@ -35,7 +37,6 @@ export interface Visit {
 }
 
 /** A number in [0, 1). */
-export type Random = () => number
 
 export const SEARCH_TIMEOUT_MS = 400
 export const CHECKOUT_TIMEOUT_MS = 1_500
@@ -151,19 +152,5 @@ export function nodeOf(workload: 'gateway' | 'checkout') {
 }
 
 function lognormal(median: number, sigma: number, random: Random): number {
-  // Box and Muller: two uniform numbers make a normal one.
-  const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
-  return median * Math.exp(sigma * normal)
-}
-
-/** A small seeded generator of numbers in [0, 1): mulberry32, 32 bits of state. */
-export function seededRandom(seed: number): Random {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
+  return median * Math.exp(sigma * normal(random))
 }

@@ -1,5 +1,6 @@
 import { Agent, request as httpRequest } from 'node:http'
-import { type Random, type Visit, visitOf } from './shop.ts'
+import type { Random } from '../lib/random.ts'
+import { type Visit, visitOf } from './shop.ts'
 
 /** Bounds of the traffic: it ends by itself after either, and never has more than `inFlightMax` requests open. */
 export interface TrafficOptions {

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import type { LogEntry } from '../../src/demo/als-encode.ts'
 import { imitate } from '../../src/demo/imitation.ts'
-import { mailIsUp, seededRandom } from '../../src/demo/shop.ts'
+import { mailIsUp } from '../../src/demo/shop.ts'
+import { seededRandom } from '../../src/lib/random.ts'
 
 const NOW = 1_700_000_000_000
 

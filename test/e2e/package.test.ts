@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it, onTestFinished } from 'vitest'
 import { imitatedTraffic } from '../../src/demo/demo.ts'
-import { seededRandom } from '../../src/demo/shop.ts'
+import { seededRandom } from '../../src/lib/random.ts'
 import { startSidecast } from '../support/sidecast.ts'
 
 const run = promisify(execFile)

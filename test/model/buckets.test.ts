@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import {
   BUCKET_CODES,
   BUCKET_MAX,
@@ -11,7 +12,6 @@ import {
   upperEdge,
   ZERO_BUCKET,
 } from '../../src/model/buckets.ts'
-import { seededRandom } from '../support/random.ts'
 
 const LAST_EXACT = 1479 // The bucket of 2^53 ns.
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import { Dictionary, FixedDictionary, intern, internLast, internText, keyListOf } from '../../src/model/dictionary.ts'
 import { type Room, viewOf } from '../../src/model/heap.ts'
-import { seededRandom } from '../support/random.ts'
 
 const roomOf = (dictionaryBytes = 1 << 20): Room => ({ dictionaryBytes, exhausted: false, cut: 0, added: [] })
 const create = (room = roomOf(), textBytesMax = 8192): Dictionary => new Dictionary({ room, textBytesMax })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import { cutLength, Heap, type Room, viewOf } from '../../src/model/heap.ts'
 import { textSpans } from '../../src/model/map-column.ts'
-import { seededRandom } from '../support/random.ts'
 
 const roomOf = (): Room => ({ dictionaryBytes: 1 << 20, exhausted: false, cut: 0, added: [] })
 

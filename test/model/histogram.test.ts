@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import { Histogram, RELATIVE_ERROR_MAX, rankOf, SCALE, upperEdge, ZERO_BUCKET } from '../../src/model/histogram.ts'
 import { DISTRIBUTIONS, drawDistribution } from '../support/distributions.ts'
-import { seededRandom } from '../support/random.ts'
 
 const QUANTILES = [0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1]
 const N = 10_000

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import type { IdentityInput } from '../../src/model/batch.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
 import { internText } from '../../src/model/dictionary.ts'
 import { echoResolver, originOf } from '../support/als-decoding.ts'
-import { seededRandom } from '../support/random.ts'
 
 function tableOf(inputs: IdentityInput[], needs: (cluster: string) => number = () => 0) {
   const resolver = { ...echoResolver(inputs), needs: (_: unknown, cluster: string) => needs(cluster) }

@@ -5,12 +5,12 @@ import { expect, test } from 'vitest'
 import { createStatements } from '../../src/adapters/clickhouse/ddl.ts'
 import { correctMinutesSql } from '../../src/adapters/clickhouse/rollup-sql.ts'
 import { encodeMessage, type LogEntry } from '../../src/demo/als-encode.ts'
+import { normal, seededRandom } from '../../src/lib/random.ts'
 import type { NativeBlock } from '../../src/model/batch.ts'
 import { ROLLUP_COLUMNS } from '../../src/model/rollup-columns.ts'
 import { STORED_ROW_COLUMNS } from '../../src/model/schema.ts'
 import { createRollup } from '../../src/pipeline/rollup.ts'
 import { createDecoding, framed } from '../support/als-decoding.ts'
-import { normal, seededRandom } from '../support/random.ts'
 import { startTestStore } from '../support/store.ts'
 
 const SEED = 77

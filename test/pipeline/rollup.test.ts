@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { normal, seededRandom } from '../../src/lib/random.ts'
 import { bucketOf, Histogram } from '../../src/model/histogram.ts'
 import { PHASES, phasesInto } from '../../src/model/phases.ts'
 import { ROLLUP_COLUMNS } from '../../src/model/rollup-columns.ts'
@@ -6,7 +7,6 @@ import { CLASSES, FLAGS, OUTCOMES, OVERFLOW, ROLLUP_KEYS } from '../../src/model
 import { createRollup, type Rollup } from '../../src/pipeline/rollup.ts'
 import { batchOf, identity, party, type Row } from '../support/batch.ts'
 import { type NativeRow, readNative } from '../support/native-reader.ts'
-import { normal, seededRandom } from '../support/random.ts'
 
 const MINUTE = 60_000
 const START = Date.UTC(2026, 0, 1)

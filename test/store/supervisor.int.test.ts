@@ -7,12 +7,12 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { seededRandom } from '../../src/lib/random.ts'
 import { spawnStore } from '../../src/store/child-process.ts'
 import { DEFAULT_LIMITS } from '../../src/store/limits.ts'
 import { processName } from '../../src/store/processes.ts'
 import { createStore, type Store, startStore } from '../../src/store/supervisor.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
-import { seededRandom } from '../support/random.ts'
 import { clientsOf, startTestStore } from '../support/store.ts'
 
 /** A sample; a campaign asks for hundreds, and prints the seed of a failure. */

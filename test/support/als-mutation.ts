@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { type AlsDecoder, createAlsDecoder } from '../../src/ingest/als/decode.ts'
+import { seededRandom } from '../../src/lib/random.ts'
 import type { BatchBuilder } from '../../src/model/batch-builder.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
 import { COUNTS, HEAPS, PORTS, READ_COUNTS, type RowColumns, TEXT_MAPS } from '../../src/model/row-columns.ts'
@@ -8,7 +9,6 @@ import { createRedaction } from '../../src/pipeline/redact.ts'
 import { type Builders, echoResolver, framed, originOf, RECEIVED_MS } from './als-decoding.ts'
 import { RandomMessages } from './als-oracle.ts'
 import { readBlocks } from './native-rows.ts'
-import { seededRandom } from './random.ts'
 
 /**
  * Damages messages in every way that comes to mind and decodes them: nothing may throw or hang, the rows of entries

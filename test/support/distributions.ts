@@ -1,5 +1,5 @@
+import { normal, seededRandom } from '../../src/lib/random.ts'
 import { upperEdge } from '../../src/model/histogram.ts'
-import { normal, seededRandom } from './random.ts'
 
 const US = 1e3
 const MS = 1e6

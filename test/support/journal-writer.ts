@@ -1,8 +1,8 @@
 import { readFileSync, writeSync } from 'node:fs'
 import { setImmediate as breathe, setTimeout as wait } from 'node:timers/promises'
+import { seededRandom } from '../../src/lib/random.ts'
 import { openJournal } from '../../src/pipeline/journal.ts'
 import { numberedBlock, numbersIn } from './journal-blocks.ts'
-import { seededRandom } from './random.ts'
 
 /**
  * A process to be killed: `node journal-writer.ts DIR SEED FIRST`. Appends numbered blocks of seeded sizes for ever, seals,

@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { seededRandom } from '../../src/lib/random.ts'
 import { type Journal, openJournal } from '../../src/pipeline/journal.ts'
 import { verifyJournal } from '../../src/pipeline/journal-report.ts'
 import { numbersIn } from './journal-blocks.ts'
-import { seededRandom } from './random.ts'
 
 /** What a run of kills saw. */
 export interface KillResult {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from '@clickhouse/client'
-import { mulberry } from '../../bench/support/als-entries.ts'
+import { seededRandom } from '../../src/lib/random.ts'
 import { startStore } from '../../src/store/supervisor.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
 import { type Sidecast, startSidecast } from './sidecast.ts'
@@ -51,7 +51,7 @@ const MISSING_MS_MAX = 250
 
 export async function killMain(options: KillMainOptions): Promise<KillMainResult> {
   const { kills, seed, rate } = options
-  const random = mulberry(seed)
+  const random = seededRandom(seed)
   const data = await mkdtemp(join(tmpdir(), 'sidecast-kill-'))
   const differences: string[] = []
   const warnings = new Set<string>()

@@ -1,9 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { seededRandom } from '../../src/lib/random.ts'
 import type { Segment, SegmentTable } from '../../src/pipeline/segment.ts'
 import { createTestDatabase, disagreements, never, storedBySegment } from './clickhouse.ts'
-import { seededRandom } from './random.ts'
 import { createSegmentMaker } from './segments.ts'
 import type { TestStore } from './store.ts'
 

@@ -1,6 +1,6 @@
+import { normal, seededRandom } from '../../src/lib/random.ts'
 import { PHASES, phasesInto } from '../../src/model/phases.ts'
 import { CLASSES, FLAGS, OUTCOMES } from '../../src/model/schema.ts'
-import { normal, seededRandom } from './random.ts'
 
 /** A request as the tests think of it, apart from how it is stored. Times and durations in ns. */
 export interface OracleRow {

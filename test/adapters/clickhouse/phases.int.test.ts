@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { FLAG_OM_BIT, PHASES, POINTS, phasesInto } from '../../../src/model/phases.ts'
 import { createTestDatabase, never } from '../../support/clickhouse.ts'
-import { seededRandom } from '../../support/random.ts'
 import { startTestStore, type TestStore } from '../../support/store.ts'
 
 let test: TestStore

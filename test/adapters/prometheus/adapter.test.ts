@@ -7,6 +7,7 @@ import {
 import { ISTIO_BUCKETS } from '../../../src/adapters/prometheus/classic.ts'
 import { nativeIndexOf } from '../../../src/adapters/prometheus/native.ts'
 import { SeriesTable } from '../../../src/adapters/prometheus/series.ts'
+import { normal, seededRandom } from '../../../src/lib/random.ts'
 import { FLAGS } from '../../../src/model/schema.ts'
 import { batchOf, identity, origin, party, type Row } from '../../support/batch.ts'
 import {
@@ -18,7 +19,6 @@ import {
   type Sample,
   type TextFamily,
 } from '../../support/exposition.ts'
-import { normal, seededRandom } from '../../support/random.ts'
 
 const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'
 const PROTOBUF = 'application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited'

@@ -7,8 +7,8 @@ import {
   nativeIndexOf,
   SCHEMA_MAX,
 } from '../../../src/adapters/prometheus/native.ts'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { DISTRIBUTIONS, drawDistribution } from '../../support/distributions.ts'
-import { seededRandom } from '../../support/random.ts'
 
 /**
  * Index of a native histogram bucket as client_golang finds it (`histogram.observe`): the fraction of math.Frexp, in

@@ -10,9 +10,9 @@ import {
 } from '../../../src/adapters/prometheus/labels.ts'
 import { negotiate } from '../../../src/adapters/prometheus/negotiate.ts'
 import { SpaceSaving } from '../../../src/adapters/prometheus/sketch.ts'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { FLAGS, type Flag } from '../../../src/model/schema.ts'
 import { identity, origin, party } from '../../support/batch.ts'
-import { seededRandom } from '../../support/random.ts'
 
 describe('classic buckets', () => {
   test('hold values up to and including their bound', () => {

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { ROW_TABLES, STORED_ROW_COLUMNS } from '../../../src/model/schema.ts'
 import { createDecoding, RECEIVED_MS } from '../../support/als-decoding.ts'
 import { comparable, expectedRow, type JsonObject } from '../../support/als-expected.ts'
 import { entriesOf, type OracleEntry, RandomMessages } from '../../support/als-oracle.ts'
-import { seededRandom } from '../../support/random.ts'
 
 /** Columns that come from the origin, the identity or the classification, which have tests of their own. */
 const NOT_OF_THE_ENTRY =

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { hexInto, nibble, sameBytes, uuidInto } from '../../../src/ingest/als/ids.ts'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { viewOf } from '../../../src/model/heap.ts'
-import { seededRandom } from '../../support/random.ts'
 
 /** Text of the words as they lie in memory: two little-endian UInt64, printed high half first. */
 function hexOf(words: Int32Array, at: number): string {

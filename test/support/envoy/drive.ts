@@ -1,4 +1,4 @@
-import { seededRandom } from '../../../src/demo/shop.ts'
+import { seededRandom } from '../../../src/lib/random.ts'
 import type { AccessLogLine } from './access-log.ts'
 import type { Seen } from './clients.ts'
 import type { Rig } from './rig.ts'

@@ -1,6 +1,6 @@
 import type { LogEntry } from '../../../src/demo/als-encode.ts'
 import { imitate } from '../../../src/demo/imitation.ts'
-import { seededRandom } from '../../../src/demo/shop.ts'
+import { seededRandom } from '../../../src/lib/random.ts'
 import { PHASES, phasesInto } from '../../../src/model/phases.ts'
 import { CLASSES, OUTCOMES } from '../../../src/model/schema.ts'
 import type { PhaseFigure, StatusReport } from '../../../src/query/schemas.ts'

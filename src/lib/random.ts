@@ -1,5 +1,8 @@
-/** A seeded generator of numbers in [0, 1) (mulberry32), for tests that print their seed. */
-export function seededRandom(seed: number): () => number {
+/** Numbers in [0, 1). */
+export type Random = () => number
+
+/** A seeded generator (mulberry32, 32 bits of state): the same numbers for the same seed. Not for secrets. */
+export function seededRandom(seed: number): Random {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -10,6 +13,6 @@ export function seededRandom(seed: number): () => number {
 }
 
 /** Normally distributed, mean 0 and deviation 1 (Box–Muller). */
-export function normal(random: () => number): number {
+export function normal(random: Random): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
 }
