@@ -49,6 +49,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     rowsMs: parseDuration(config.retention.rows)!,
     minutesMs: parseDuration(config.retention.minutes)!,
     hoursMs: parseDuration(config.retention.hours)!,
+    metricsMs: parseDuration(config.retention.metrics)!,
   }
 
   // Store: the embedded engine, or a server.
@@ -96,7 +97,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     seriesMax: config.adapters.prometheus.seriesMax,
     expiryMs: parseDuration(config.adapters.prometheus.expiry)!,
   })
-  const resolver = createIdentityResolver()
+  const resolver = createIdentityResolver({ rules: config.identity.rules })
   const rollup = createRollup({ keysPerMinuteMax: config.rollup.keysMax })
   const lane = createLane({
     builders: {

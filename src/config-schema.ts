@@ -1,4 +1,5 @@
-import Type, { type Static } from 'typebox'
+import Type, { type Static, type TOptional, type TString } from 'typebox'
+import { RULE_SOURCES, RULE_TARGETS, type RuleSource, type RuleTarget } from './ingest/als/identity-rules.ts'
 import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 
 /**
@@ -9,6 +10,12 @@ import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 const object = <P extends Parameters<typeof Type.Object>[0]>(properties: P, options: Record<string, unknown> = {}) =>
   Type.Object(properties, { additionalProperties: false, default: {}, ...options })
 const address = (value: string, description: string) => Type.String({ default: value, format: 'address', description })
+/** An address to listen on; '' when nothing listens. */
+export const listener = (value: string, description: string) =>
+  Type.String({ default: value, format: 'listener', description })
+const regex = (value: string, description: string) => Type.String({ default: value, format: 'regex', description })
+/** Any keys, text values. */
+export const texts = (description: string) => Type.Record(Type.String(), Type.String(), { default: {}, description })
 const duration = (value: string, description: string) =>
   Type.String({ default: value, format: 'duration', description })
 const size = (value: string, description: string) => Type.String({ default: value, format: 'size', description })
@@ -40,6 +47,29 @@ export const configSchema = object({
     syslog: later('Syslog'),
     fluentd: later('Fluentd forward'),
   }),
+  identity: object({
+    rules: Type.Array(
+      object({
+        when: object(
+          Object.fromEntries(
+            RULE_SOURCES.map((source) => [
+              source,
+              Type.Optional(Type.String({ format: 'regex', description: 'Regular expression over the whole text' })),
+            ]),
+          ) as Record<RuleSource, TOptional<TString>>,
+        ),
+        set: object(
+          Object.fromEntries(
+            RULE_TARGETS.map((target) => [
+              target,
+              Type.Optional(Type.String({ description: 'Value; $1 is a group of `when`' })),
+            ]),
+          ) as Record<RuleTarget, TOptional<TString>>,
+        ),
+      }),
+      { default: [], description: 'Names what no proxy says: the first rule that matches fills what is still unknown' },
+    ),
+  }),
   redaction: object({
     query: Type.Union([Type.Literal('values'), Type.Literal('all'), Type.Literal('none')], {
       default: 'values',
@@ -55,7 +85,7 @@ export const configSchema = object({
     }),
     paths: Type.Array(
       object({
-        pattern: Type.String({ default: '', minLength: 1, description: 'JavaScript regular expression' }),
+        pattern: regex('', 'JavaScript regular expression'),
         replace: Type.String({ default: '*', description: 'What stands there instead' }),
       }),
       { default: [], description: 'Applied to paths, in order' },
@@ -100,6 +130,7 @@ export const configSchema = object({
     rows: duration('7d', 'Rows of single requests'),
     minutes: duration('90d', 'Rollups of one minute'),
     hours: duration('3y', 'Rollups of one hour'),
+    metrics: duration('15d', 'Stats: samples and histograms. Spans stay as long as rows'),
   }),
   rollup: object({
     keysMax: count(50_000, 100, 1_000_000, 'Rollup keys of one minute; above it rows go to the overflow key'),

@@ -262,6 +262,8 @@ function complete(schema: Schema, value: unknown): unknown {
 interface Schema {
   readonly type?: string
   readonly properties?: Readonly<Record<string, Schema>>
+  /** Of a map: any key, values of one schema. */
+  readonly patternProperties?: Readonly<Record<string, Schema>>
   readonly items?: Schema
   readonly anyOf?: readonly { readonly const: unknown }[]
   readonly format?: string
@@ -277,8 +279,23 @@ type Place = (path: readonly string[], key: boolean) => Pick<Finding, 'place' | 
 
 const FORMATS: Readonly<Record<string, { parse(text: string): unknown; example: string }>> = {
   address: { parse: parseAddress, example: 'host:port, for example 127.0.0.1:8080 (port 0: any free port)' },
+  listener: {
+    parse: (text) => (text === '' ? OFF : parseAddress(text)),
+    example: 'host:port, for example 127.0.0.1:8080 (port 0: any free port), or "" for none',
+  },
+  regex: { parse: parseRegex, example: 'a JavaScript regular expression' },
   duration: { parse: parseDuration, example: 'a duration, for example 30s, 5m, 1h30m, 7d' },
   size: { parse: parseBytes, example: 'a size, for example 64 MiB, 10GB' },
+}
+
+const OFF = {}
+
+function parseRegex(text: string): RegExp | null {
+  try {
+    return new RegExp(text, 'u')
+  } catch {
+    return null
+  }
 }
 
 function check(schema: Schema, value: unknown, path: readonly string[], place: Place, findings: Finding[]): void {
@@ -305,6 +322,13 @@ function check(schema: Schema, value: unknown, path: readonly string[], place: P
       if (known !== undefined) check(known, item, [...path, key], place, findings)
       else findings.push(unknownKey([...path, key], schema, place))
     }
+  } else if (schema.patternProperties !== undefined) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      if (value !== null) wrong(`\`${dotted}\` is ${shown}, not a set of keys`, `put its keys under \`${dotted}:\``)
+      return
+    }
+    const [item] = Object.values(schema.patternProperties)
+    for (const [key, child] of Object.entries(value)) check(item!, child, [...path, key], place, findings)
   } else if (schema.anyOf !== undefined) {
     const allowed = schema.anyOf.map((option) => option.const)
     if (!allowed.includes(value)) wrong(`\`${dotted}\` is ${shown}`, `use one of ${allowed.join(', ')}`)
@@ -326,6 +350,11 @@ function check(schema: Schema, value: unknown, path: readonly string[], place: P
         `\`${dotted}\` is ${shown}`,
         minimum === maximum ? `it must be ${minimum}` : `write a whole number from ${minimum} to ${maximum}`,
       )
+    }
+  } else if (schema.type === 'number') {
+    const { minimum = -Number.MAX_VALUE, maximum = Number.MAX_VALUE } = schema
+    if (typeof value !== 'number' || !(value >= minimum && value <= maximum)) {
+      wrong(`\`${dotted}\` is ${shown}`, `write a number from ${minimum} to ${maximum}`)
     }
   } else if (schema.type === 'boolean') {
     if (typeof value !== 'boolean') wrong(`\`${dotted}\` is ${shown}`, 'write true or false')
@@ -367,10 +396,9 @@ function pathOfKey(schema: Schema, key: string, path: readonly string[]): string
 
 /** Rules that look at several values. */
 function checkTogether(config: Config, place: Place, findings: Finding[]): void {
-  for (const path of ['http.listen', 'ingest.grpc.listen'] as const) {
-    const keys = path.split('.')
-    const listen = path === 'http.listen' ? config.http.listen : config.ingest.grpc.listen
+  for (const { path: keys, listen } of listeners(configSchema as unknown as Schema, config, [])) {
     if (isLoopback(parseAddress(listen)!.host)) continue
+    const path = keys.join('.')
     findings.push({
       severity: config.allowInsecure ? 'warning' : 'error',
       code: 'SC2103',
@@ -403,6 +431,24 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
       help: 'write http://host:8123 or https://host:8443, or leave it empty for the embedded engine',
     })
   }
+}
+
+/** Every address that something listens on. */
+function listeners(
+  schema: Schema,
+  value: unknown,
+  path: readonly string[],
+): { path: readonly string[]; listen: string }[] {
+  if (schema.format === 'address' || schema.format === 'listener') {
+    return typeof value === 'string' && value !== '' ? [{ path, listen: value }] : []
+  }
+  if (Array.isArray(value)) {
+    return value.flatMap((item, k) => listeners(schema.items ?? {}, item, [...path, String(k)]))
+  }
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(schema.properties ?? {}).flatMap(([key, child]) =>
+    listeners(child, (value as Record<string, unknown>)[key], [...path, key]),
+  )
 }
 
 function describe(value: unknown): string {

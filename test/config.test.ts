@@ -111,6 +111,16 @@ describe('configuration', () => {
     ])
   })
 
+  it('takes rules that name what no proxy says, and refuses an expression that is none', () => {
+    const { config, findings } = load(
+      'identity:\n  rules:\n  - when: { cluster: "legacy_(.*)" }\n    set: { destination_service: $1 }\n',
+    )
+    expect(findings).toEqual([])
+    expect(config.identity.rules).toEqual([{ when: { cluster: 'legacy_(.*)' }, set: { destination_service: '$1' } }])
+    const [finding] = load('identity: { rules: [ { when: { cluster: "(" }, set: {} } ] }').findings
+    expect(finding).toMatchObject({ path: 'identity.rules.0.when.cluster', code: 'SC1205' })
+  })
+
   it('warns instead of refusing an open listener when allowInsecure is set', () => {
     const { findings } = load('allowInsecure: true\ningest: {grpc: {listen: "0.0.0.0:9001"}}\n')
     expect(findings).toMatchObject([{ severity: 'warning', code: 'SC2103' }])

@@ -8,14 +8,25 @@ import type { Draft } from './identity.ts'
  */
 export interface IdentityRule {
   /** Regular expressions over the whole text; all must match. */
-  readonly when: Partial<Record<RuleSource, string>>
+  readonly when: Readonly<Partial<Record<RuleSource, string | undefined>>>
   /** Values; `$1` … `$9` are groups of the expressions in `when`, counted through in the order they are written. */
-  readonly set: Partial<Record<RuleTarget, string>>
+  readonly set: Readonly<Partial<Record<RuleTarget, string | undefined>>>
 }
 
-export type RuleSource = 'node_id' | 'node_cluster' | 'log_name' | 'cluster' | 'route' | 'authority' | 'sni'
+export const RULE_SOURCES = ['node_id', 'node_cluster', 'log_name', 'cluster', 'route', 'authority', 'sni'] as const
+export type RuleSource = (typeof RULE_SOURCES)[number]
 
-export type RuleTarget = `${'source' | 'destination'}_${'workload' | 'namespace' | 'service' | 'version'}`
+export const RULE_TARGETS = [
+  'source_workload',
+  'source_namespace',
+  'source_service',
+  'source_version',
+  'destination_workload',
+  'destination_namespace',
+  'destination_service',
+  'destination_version',
+] as const
+export type RuleTarget = (typeof RULE_TARGETS)[number]
 
 export interface CompiledRules {
   readonly rules: readonly CompiledRule[]
@@ -30,16 +41,20 @@ interface CompiledRule {
 
 export function compileRules(rules: readonly IdentityRule[]): CompiledRules {
   const compiled = rules.map((rule) => ({
-    when: (Object.entries(rule.when) as [RuleSource, string][]).map(
-      ([source, expression]) => [source, new RegExp(`^(?:${expression})$`)] as const,
-    ),
-    set: Object.entries(rule.set) as [RuleTarget, string][],
+    when: given(rule.when).map(([source, expression]) => [source, new RegExp(`^(?:${expression})$`)] as const),
+    set: given(rule.set),
   }))
   const sources = new Set(compiled.flatMap((rule) => rule.when.map(([source]) => source)))
   return {
     rules: compiled,
     needs: (sources.has('authority') || sources.has('route') ? 1 : 0) | (sources.has('sni') ? 2 : 0),
   }
+}
+
+function given<Key extends string>(texts: Readonly<Partial<Record<Key, string | undefined>>>): [Key, string][] {
+  return (Object.entries(texts) as [Key, string | undefined][]).filter(
+    (one): one is [Key, string] => one[1] !== undefined,
+  )
 }
 
 export function applyRules({ rules }: CompiledRules, input: IdentityInput, draft: Draft, standIn: boolean): Draft {
