@@ -49,7 +49,7 @@ const clickhouse = createClickHouse({
 })
 try {
   const day = 86_400_000
-  const retention = { rowsMs: 30 * day, minutesMs: 90 * day, hoursMs: 900 * day }
+  const retention = { rowsMs: 30 * day, minutesMs: 90 * day, hoursMs: 900 * day, metricsMs: 30 * day }
   await migrate({ clickhouse, retention, log: silentLog, signal })
   const sink = createClickHouseSink({
     clickhouse,

@@ -36,7 +36,7 @@ const round = (value: number, digits = 3): number => Number(value.toFixed(digits
 
 try {
   const idleRssMb = await rssMb()
-  const retention = { rowsMs: 2 ** 40, minutesMs: 2 ** 41, hoursMs: 2 ** 41 }
+  const retention = { rowsMs: 2 ** 40, minutesMs: 2 ** 41, hoursMs: 2 ** 41, metricsMs: 2 ** 41 }
   await writer.command({ query: 'CREATE DATABASE bench' })
   for (const query of createStatements('bench', retention)) await writer.command({ query })
   await writer.command({ query: 'SYSTEM STOP MERGES bench.requests' })

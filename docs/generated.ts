@@ -1,7 +1,8 @@
 import { configSchema } from '../src/config-schema.ts'
 import { ERRORS } from '../src/errors.ts'
 import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../src/model/rollup-columns.ts'
-import { type Column, FLAGS, ROW_COLUMNS } from '../src/model/schema.ts'
+import { type Column, FLAGS, ROW_COLUMNS, SIDE_TABLES } from '../src/model/schema.ts'
+import { SIDE_COLUMNS, SIDE_MEANING } from '../src/model/side-columns.ts'
 
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>
@@ -104,8 +105,12 @@ export function schemaDocs(): string {
     ({ name, type, merge, meaning }) =>
       `| \`${name === ROLLUP_TIME ? 'minute`, `hour' : name}\` | ${type} | ${merge === 'map' ? 'sum, by the first array' : merge} | ${meaning} |`,
   )
+  const side = SIDE_TABLES.map((table) => {
+    const rows = SIDE_COLUMNS[table].filter((column) => column.internal !== true).map(sideRow)
+    return `### ${table}\n\n${SIDE_MEANING[table]}.\n\n| column | type | what |\n|---|---|---|\n${rows.join('\n')}\n`
+  })
   const flags = FLAGS.map((flag, bit) => `${bit} \`${flag}\``)
-  return `<!-- Made by \`node docs/generate.ts\` from src/model/schema.ts and src/model/rollup-columns.ts. -->
+  return `<!-- Made by \`node docs/generate.ts\` from src/model/schema.ts, src/model/rollup-columns.ts and src/model/side-columns.ts. -->
 
 # The schema
 
@@ -119,6 +124,9 @@ Ask for it: \`GET /api/v1/schema\`, or \`DESCRIBE TABLE requests\` in the store.
 | \`connections\` | one downstream connection, as listeners log them | \`retention.rows\` |
 | \`latency_1m\` | counts and histograms of \`requests\`, by minute and key | \`retention.minutes\` |
 | \`latency_1h\` | the same by hour | \`retention.hours\` |
+| \`series\` | one series of stats on one day | \`retention.metrics\` |
+| \`samples\`, \`histograms\` | one value, one distribution of a series | \`retention.metrics\` |
+| \`spans\` | one span of a trace | \`retention.rows\` |
 
 ## Rows
 
@@ -153,10 +161,27 @@ Bucket i holds durations in (2^((i−1)/64), 2^(i/64)] seconds; −1914 holds 0 
 |---|---|---|---|
 ${rollups.join('\n')}
 
+## Stats and spans
+
+Counters and histograms are cumulative since \`start\`, whatever way they came. A value below the one before, or a later \`start\`, is a
+reset. \`stale\` marks the end of a series.
+
+\`\`\`sql
+SELECT s.instance, argMax(value, time) AS requests FROM samples INNER JOIN (
+  SELECT id, any(instance) AS instance FROM series WHERE name = 'envoy_http_downstream_rq_total' GROUP BY id
+) AS s ON s.id = samples.series WHERE time >= now() - INTERVAL 5 MINUTE AND NOT stale GROUP BY s.instance;
+\`\`\`
+
+${side.join('\n')}
 ## Response flags
 
 Bits of \`response_flags\`: ${flags.join(' · ')}. What has no bit is in \`flags_text\`.
 `
+}
+
+function sideRow({ name, type, meaning, unit, expr }: Column): string {
+  const what = unit === undefined || unit === 'time' ? meaning : `${meaning} (${unit})`
+  return `| \`${name}\` | ${expr === undefined ? type : `${type}, computed`} | ${what.replaceAll('|', '\\|')} |`
 }
 
 function columnRow({ name, type, meaning, unit, expr, als }: Column): string {

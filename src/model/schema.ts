@@ -10,7 +10,15 @@ import { CUT_SQL, PHASE_SQL, PHASES, PHASES_KNOWN_SQL, POINTS } from './phases.t
 
 export const ROW_TABLES = ['requests', 'attempts', 'progress', 'connections'] as const
 export type RowTable = (typeof ROW_TABLES)[number]
-export const TABLES = [...ROW_TABLES, 'latency_1m', 'latency_1h'] as const
+/** Stats and spans; their columns are in `side-columns.ts`. */
+export const METRIC_TABLES = ['series', 'samples', 'histograms'] as const
+export type MetricTable = (typeof METRIC_TABLES)[number]
+export const SIDE_TABLES = [...METRIC_TABLES, 'spans'] as const
+export type SideTable = (typeof SIDE_TABLES)[number]
+/** What arrives. All other tables can be computed from these. */
+export const SOURCE_TABLES = [...ROW_TABLES, ...SIDE_TABLES] as const
+export type SourceTable = (typeof SOURCE_TABLES)[number]
+export const TABLES = [...ROW_TABLES, 'latency_1m', 'latency_1h', ...SIDE_TABLES] as const
 export type Table = (typeof TABLES)[number]
 
 export type Unit = 'ns' | 'bytes' | 'count' | 'time'

@@ -2,6 +2,7 @@ import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Journal } from './journal.ts'
+import { isRowTable } from './journal-format.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
 import type { Segment } from './segment.ts'
 import type { Outcome, SegmentSink, Stage } from './sink.ts'
@@ -174,7 +175,7 @@ class SegmentDelivery implements Delivery {
 
   #settle(segment: Segment, outcome: Exclude<Outcome, { status: 'retry' }>): void {
     const { sink, log, clock } = this.#options
-    const rows = segment.tables.reduce((sum, table) => sum + (table.table === 'latency_1m' ? 0 : table.rows), 0)
+    const rows = segment.tables.reduce((sum, table) => sum + (isRowTable(table.table) ? table.rows : 0), 0)
     if (outcome.status === 'accepted') {
       if (this.#backoff.failures > 0)
         log.info({ sink: sink.name, attempts: this.#backoff.failures }, 'delivering again')

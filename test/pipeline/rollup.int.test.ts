@@ -83,7 +83,12 @@ test(`the rollup of recorded and random requests is what the engine makes of the
       .replaceAll("'", "\\'")
     await run(`INSERT INTO ${table} (${names}) SELECT ${names} FROM file('${path}', 'Native', '${structure}')`)
   }
-  for (const query of createStatements('default', { rowsMs: FOREVER, minutesMs: FOREVER, hoursMs: FOREVER })) {
+  for (const query of createStatements('default', {
+    rowsMs: FOREVER,
+    minutesMs: FOREVER,
+    hoursMs: FOREVER,
+    metricsMs: FOREVER,
+  })) {
     if (query.startsWith('CREATE TABLE')) await run(query.replace(/\nPARTITION BY .*/, ''))
   }
   await load('requests', batch.encode('segment'), STORED_ROW_COLUMNS)

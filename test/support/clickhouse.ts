@@ -15,7 +15,12 @@ import { silentLog } from '../../src/telemetry/log.ts'
 import type { TestStore } from './store.ts'
 
 const DAY_MS = 86_400_000
-export const RETENTION: Retention = { rowsMs: 7 * DAY_MS, minutesMs: 90 * DAY_MS, hoursMs: 1095 * DAY_MS }
+export const RETENTION: Retention = {
+  rowsMs: 7 * DAY_MS,
+  minutesMs: 90 * DAY_MS,
+  hoursMs: 1095 * DAY_MS,
+  metricsMs: 30 * DAY_MS,
+}
 export const never = new AbortController().signal
 
 export interface TestDatabase {

@@ -30,7 +30,7 @@ export async function createQueryDatabase(test: TestStore, name: string): Promis
   const client = (user: 'reader' | 'writer') =>
     createClickHouse({ url: () => test.store.url, database: name, ...test.store.credentials[user], log: silentLog })
   const [writer, reader] = [client('writer'), client('reader')]
-  const retention = { rowsMs: FOR_EVER_MS, minutesMs: FOR_EVER_MS, hoursMs: FOR_EVER_MS }
+  const retention = { rowsMs: FOR_EVER_MS, minutesMs: FOR_EVER_MS, hoursMs: FOR_EVER_MS, metricsMs: FOR_EVER_MS }
   await migrate({ clickhouse: writer, retention, log: silentLog, signal })
   const execute = (sql: string, params: Readonly<Record<string, unknown>> = {}, settings = {}) =>
     writer.execute({ sql, params }, { signal, timeoutMs: 120_000, settings })

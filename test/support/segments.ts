@@ -33,7 +33,7 @@ export interface SegmentOptions {
 }
 
 const SCRATCH = 'scratch'
-const RETENTION = { rowsMs: 2 ** 40, minutesMs: 2 ** 41, hoursMs: 2 ** 41 }
+const RETENTION = { rowsMs: 2 ** 40, minutesMs: 2 ** 41, hoursMs: 2 ** 41, metricsMs: 2 ** 41 }
 
 export async function createSegmentMaker(writer: ClickHouseClient, dir: string): Promise<SegmentMaker> {
   await writer.command({ query: `CREATE DATABASE IF NOT EXISTS ${SCRATCH}` })

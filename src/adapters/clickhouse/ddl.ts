@@ -1,11 +1,22 @@
 import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../../model/rollup-columns.ts'
-import { type Column, ROLLUP_KEYS, ROW_COLUMNS, ROW_TABLES, type RowTable, type Table } from '../../model/schema.ts'
+import {
+  type Column,
+  ROLLUP_KEYS,
+  ROW_COLUMNS,
+  ROW_TABLES,
+  type RowTable,
+  SIDE_TABLES,
+  type SideTable,
+  type Table,
+} from '../../model/schema.ts'
+import { SIDE_COLUMNS, SIDE_MEANING } from '../../model/side-columns.ts'
 
 /**
  * The store's tables as statements, made from the one table of columns.
  *
  *   requests attempts progress connections     MergeTree         a partition for each day of end_time
  *   latency_1m ─ view ─► latency_1h            SummingMergeTree  a partition for each day, each month
+ *   series samples histograms spans            MergeTree         a partition for each day of time, of end_time
  *
  * Sorting by (destination_service, route, end_time) costs what sorting by time does (2 µs a row, a full merge included) and
  * takes 97 in place of 102 bytes a row; questions about one service read a part of the table. Ids are found by Bloom
@@ -16,6 +27,8 @@ export interface Retention {
   readonly rowsMs: number
   readonly minutesMs: number
   readonly hoursMs: number
+  /** Stats: samples, histograms and their series. */
+  readonly metricsMs: number
 }
 
 /**
@@ -63,11 +76,16 @@ export interface TableTime {
   readonly keepMs: (retention: Retention) => number
 }
 
+const METRIC_TIME: TableTime = { column: 'time', partition: 'toDate(time)', keepMs: (r) => r.metricsMs }
 const ROW_TIME: TableTime = { column: 'end_time', partition: 'toDate(end_time)', keepMs: (r) => r.rowsMs }
 export const TABLE_TIME: Readonly<Record<Table, TableTime>> = {
   ...(Object.fromEntries(ROW_TABLES.map((table) => [table, ROW_TIME])) as Record<RowTable, TableTime>),
   latency_1m: { column: 'minute', partition: 'toDate(minute)', keepMs: (r) => r.minutesMs },
   latency_1h: { column: 'hour', partition: 'toYYYYMM(hour)', keepMs: (r) => r.hoursMs },
+  series: METRIC_TIME,
+  samples: METRIC_TIME,
+  histograms: METRIC_TIME,
+  spans: ROW_TIME,
 }
 
 const TABLE_COMMENT: Readonly<Record<Table, string>> = {
@@ -77,6 +95,7 @@ const TABLE_COMMENT: Readonly<Record<Table, string>> = {
   connections: 'One row per downstream connection, as listeners log them',
   latency_1m: 'Counts and histograms of requests by minute',
   latency_1h: 'Counts and histograms of requests by hour',
+  ...SIDE_MEANING,
 }
 
 /** Statements that make every table and view that is not there. Safe to run again. */
@@ -87,6 +106,18 @@ export function createStatements(database: string, retention: Retention): string
     rollupTable(database, 'latency_1h', retention),
     hourView(database),
   ]
+}
+
+/** The tables of stats and spans. Safe to run again. */
+export function createSideStatements(database: string, retention: Retention): string[] {
+  return SIDE_TABLES.map((table) =>
+    create(database, table, {
+      columns: [...SIDE_COLUMNS[table].map(columnSql), ...SIDE_LAYOUT[table].indexes],
+      engine: 'MergeTree',
+      order: `ORDER BY ${SIDE_LAYOUT[table].order}`,
+      retention,
+    }),
+  )
 }
 
 const BLOOM = 'TYPE bloom_filter(0.01) GRANULARITY 1'
@@ -105,6 +136,17 @@ function rowTable(database: string, table: RowTable, retention: Retention): stri
     order: 'ORDER BY (destination_service, route, end_time)',
     retention,
   })
+}
+
+/** Values of one series lie together, and series of one name next to each other: their ids begin with a hash of it. */
+const SIDE_LAYOUT: Readonly<Record<SideTable, { readonly order: string; readonly indexes: readonly string[] }>> = {
+  series: { order: '(name, id, time)', indexes: [] },
+  samples: { order: '(series, time)', indexes: [] },
+  histograms: { order: '(series, time)', indexes: [] },
+  spans: {
+    order: '(service, name, end_time)',
+    indexes: [`INDEX by_trace trace_uuid ${BLOOM}`, `INDEX by_segment segment ${BLOOM}`],
+  },
 }
 
 const HOUR_COLUMN = 'hour'
@@ -170,7 +212,7 @@ function create(database: string, table: Table, parts: TableParts): string {
 /** The TTL expression of a table; also what `ALTER TABLE … MODIFY TTL` takes. */
 export function ttlSql(table: Table, keepMs: number): string {
   const { column } = TABLE_TIME[table]
-  const time = column === 'end_time' ? `toDateTime(${column})` : column
+  const time = column === 'end_time' || column === 'time' ? `toDateTime(${column})` : column
   return `${time} + toIntervalSecond(${Math.ceil(keepMs / 1000)})`
 }
 

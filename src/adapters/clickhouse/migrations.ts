@@ -1,10 +1,20 @@
 import { createHash } from 'node:crypto'
 import { SidecastError } from '../../errors.ts'
-import { type Column, ROW_COLUMNS, ROW_TABLES, TABLES, type Table } from '../../model/schema.ts'
+import {
+  type Column,
+  ROW_COLUMNS,
+  ROW_TABLES,
+  SIDE_TABLES,
+  type SideTable,
+  TABLES,
+  type Table,
+} from '../../model/schema.ts'
+import { SIDE_COLUMNS } from '../../model/side-columns.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import {
   columnSql,
+  createSideStatements,
   createStatements,
   quoteName,
   type Retention,
@@ -34,6 +44,7 @@ export const MIGRATIONS: readonly Migration[] = [
     name: 'tables of rows and rollups',
     statements: (database, retention) => [stateTable(database), ...createStatements(database, retention)],
   },
+  { version: 2, name: 'tables of stats and spans', statements: createSideStatements },
 ]
 
 export interface MigrateOptions {
@@ -189,13 +200,14 @@ async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<
 }
 
 function columnsOf(table: Table): readonly Column[] {
-  return (ROW_TABLES as readonly string[]).includes(table)
-    ? ROW_COLUMNS
-    : rollupColumns(table as 'latency_1m' | 'latency_1h')
+  if ((ROW_TABLES as readonly string[]).includes(table)) return ROW_COLUMNS
+  if ((SIDE_TABLES as readonly string[]).includes(table)) return SIDE_COLUMNS[table as SideTable]
+  return rollupColumns(table as 'latency_1m' | 'latency_1h')
 }
 
 /** The engine keeps expressions in words of its own, so whether they changed is told by a hash of ours. */
 function fingerprintOf(): string {
-  const computed = ROW_COLUMNS.filter((column) => column.expr !== undefined).map(columnSql)
+  const columns = [...ROW_COLUMNS, ...SIDE_TABLES.flatMap((table) => SIDE_COLUMNS[table])]
+  const computed = columns.filter((column) => column.expr !== undefined).map(columnSql)
   return createHash('sha256').update(computed.join('\n')).digest('hex').slice(0, 32)
 }

@@ -1,17 +1,17 @@
 import type { Clock } from '../../lib/clock.ts'
-import { ROW_TABLES, TABLES, type Table } from '../../model/schema.ts'
+import { METRIC_TABLES, ROW_TABLES, TABLES, type Table } from '../../model/schema.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName, TABLE_TIME } from './ddl.ts'
 import { storeError } from './failure.ts'
-import { readState, writeState } from './state.ts'
+import { readState, type StateName, writeState } from './state.ts'
 import { SECONDS_PER_DAY } from './stored.ts'
 
 /**
  * Keeps the store within its room. Age is the engine's work (TTL of each table); size is ours: past the budget the oldest
- * day of rows goes first, from all tables of rows, then the oldest minutes, then the oldest hours. The newest of each is
- * never dropped: when that alone is over the budget, `over` says so and a human has to decide.
+ * day of rows goes first, from all tables of rows and of spans, then the oldest day of stats, then the oldest minutes, then
+ * the oldest hours. The newest of each is never dropped: when that alone is over the budget, `over` says so and a human has to decide.
  */
 export interface StoreRetention extends Stage {
   /** Looks once, and drops what has to go. Throws when the store does not answer. */
@@ -46,7 +46,13 @@ const EVERY_MS = 30_000
 const TIMEOUT_MS = 60_000
 
 /** In this order, groups of tables whose oldest partition goes together. */
-const DROP_ORDER: readonly (readonly Table[])[] = [ROW_TABLES, ['latency_1m'], ['latency_1h']]
+const ROWS: readonly Table[] = [...ROW_TABLES, 'spans']
+const DROP_ORDER: readonly (readonly Table[])[] = [ROWS, METRIC_TABLES, ['latency_1m'], ['latency_1h']]
+/** Groups whose rows the sink looks up, with the fact that tells it which are gone. */
+const DROPPED_BEFORE: readonly (readonly [tables: readonly Table[], state: StateName])[] = [
+  [ROWS, 'rows_dropped_before'],
+  [METRIC_TABLES, 'metrics_dropped_before'],
+]
 
 export function createStoreRetention(options: StoreRetentionOptions): StoreRetention {
   return new BudgetedStore(options)
@@ -134,10 +140,11 @@ class BudgetedStore implements StoreRetention {
   async #drop(partitions: readonly Partition[], signal: AbortSignal): Promise<void> {
     const { clickhouse, log } = this.#options
     const { partition, table } = partitions[0]!
-    if ((ROW_TABLES as readonly string[]).includes(table)) {
+    for (const [tables, state] of DROPPED_BEFORE) {
+      if (!tables.includes(table)) continue
       // First said, then done: rows that are said to be dropped and are not do no harm.
-      const before = Math.max(dayOf(partition) + 1, await rowsDroppedBefore(clickhouse, signal))
-      await writeState(clickhouse, 'rows_dropped_before', String(before), signal)
+      const before = Math.max(dayOf(partition) + 1, await droppedBefore(clickhouse, state, signal))
+      await writeState(clickhouse, state, String(before), signal)
     }
     for (const one of partitions) {
       await clickhouse.execute(
@@ -170,7 +177,8 @@ class BudgetedStore implements StoreRetention {
     const { clickhouse } = this.#options
     // Answered from the parts' own minima, without reading rows.
     const { column } = TABLE_TIME[table]
-    const time = column === 'end_time' ? 'toUnixTimestamp64Milli(min(end_time))' : `toInt64(min(${column})) * 1000`
+    const fine = column === 'end_time' || column === 'time'
+    const time = fine ? `toUnixTimestamp64Milli(min(${column}))` : `toInt64(min(${column})) * 1000`
     try {
       const { rows } = await clickhouse.query<{ n: number; oldest: number }>(
         {
@@ -189,7 +197,16 @@ class BudgetedStore implements StoreRetention {
 
 /** Day since the epoch before which rows were dropped for want of room; 0 when none were. */
 export async function rowsDroppedBefore(clickhouse: ClickHouse, signal: AbortSignal): Promise<number> {
-  return Number((await readState(clickhouse, 'rows_dropped_before', signal)) ?? 0)
+  return await droppedBefore(clickhouse, 'rows_dropped_before', signal)
+}
+
+/** The same for stats. */
+export async function metricsDroppedBefore(clickhouse: ClickHouse, signal: AbortSignal): Promise<number> {
+  return await droppedBefore(clickhouse, 'metrics_dropped_before', signal)
+}
+
+async function droppedBefore(clickhouse: ClickHouse, state: StateName, signal: AbortSignal): Promise<number> {
+  return Number((await readState(clickhouse, state, signal)) ?? 0)
 }
 
 /** The partitions that go next: the oldest of the first group that has more than its newest. */

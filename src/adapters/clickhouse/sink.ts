@@ -1,23 +1,22 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
-import { ROW_TABLES, type RowTable } from '../../model/schema.ts'
+import { METRIC_TABLES, ROW_TABLES, SIDE_TABLES, SOURCE_TABLES, type SourceTable } from '../../model/schema.ts'
 import type { Segment, SegmentTable } from '../../pipeline/segment.ts'
 import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
-import { quoteName, type Retention } from './ddl.ts'
+import { quoteName, type Retention, TABLE_TIME } from './ddl.ts'
 import { isPoison, storeError } from './failure.ts'
 import { createInserts, type Inserts } from './insert.ts'
-import { rowsDroppedBefore } from './retention.ts'
+import { metricsDroppedBefore, rowsDroppedBefore } from './retention.ts'
 import { createRollups, type Rollups } from './rollups.ts'
 import {
   type Difference,
   dateOf,
   differenceOf,
-  IN_DAYS,
+  FILE_LAYOUT,
+  inDays,
   partsOf,
-  ROW_NAMES,
-  ROW_STRUCTURE,
   SECONDS_PER_DAY,
   storedRows,
   tableOf,
@@ -102,7 +101,17 @@ export function createClickHouseSink(options: ClickHouseSinkOptions): ClickHouse
 class Sink implements ClickHouseSink {
   readonly name = 'clickhouse'
   readonly counters: ClickHouseCounters = {
-    rows: { requests: 0, attempts: 0, progress: 0, connections: 0, latency_1m: 0 },
+    rows: {
+      requests: 0,
+      attempts: 0,
+      progress: 0,
+      connections: 0,
+      latency_1m: 0,
+      series: 0,
+      samples: 0,
+      histograms: 0,
+      spans: 0,
+    },
     segments: 0,
     retries: 0,
     lookups: 0,
@@ -250,13 +259,14 @@ class Sink implements ClickHouseSink {
 
   /** True, as what it stands for: nothing of the segment had been stored before. */
   async #insertRows(segment: Segment, signal: AbortSignal): Promise<true> {
-    for (const table of rowTables(segment)) await this.#insertDays(segment, table, [...table.days.keys()], '', signal)
+    for (const table of sourceTables(segment))
+      await this.#insertDays(segment, table, [...table.days.keys()], '', signal)
     return true
   }
 
   async #insertDays(
     segment: Segment,
-    table: SegmentTable,
+    table: SourceFile,
     days: readonly number[],
     attempt: string,
     signal: AbortSignal,
@@ -268,11 +278,12 @@ class Sink implements ClickHouseSink {
         {
           table: table.table,
           path: table.file,
-          columns: ROW_NAMES,
-          structure: ROW_STRUCTURE,
+          ...FILE_LAYOUT[table.table],
           token: `${segment.id}/${table.table}/${index}${attempt}`,
           timeoutMs: this.#options.insertTimeoutMs ?? INSERT_TIMEOUT_MS,
-          ...(all && parts.length === 1 ? {} : { only: { condition: IN_DAYS, params: { days: part.map(dateOf) } } }),
+          ...(all && parts.length === 1
+            ? {}
+            : { only: { condition: inDays(table.table), params: { days: part.map(dateOf) } } }),
           ...(segment.hold === undefined ? {} : { hold: segment.hold }),
         },
         signal,
@@ -287,27 +298,28 @@ class Sink implements ClickHouseSink {
     return stored === 0
   }
 
-  /** Makes the stored rows of the segments what they should be. Returns how many had been there. */
+  /** Makes the stored rows of the segments what they should be. Returns how many of row tables had been there. */
   async #repairRows(segments: readonly Segment[], signal: AbortSignal): Promise<number> {
     if (segments.length === 0) return 0
     let before = 0
-    const oldest = await this.#oldestDay(signal)
-    for (const table of ROW_TABLES) {
+    for (const table of SOURCE_TABLES) {
       const having = segments.filter((segment) => tableOf(segment, table) !== undefined)
       if (having.length === 0) continue
+      const oldest = await this.#oldestDay(table, signal)
       const stored = await storedRows(this.#options.clickhouse, table, having, signal)
       this.counters.lookups += having.length
       for (const segment of having) {
         const days = stored.get(segment.id)
-        for (const rows of days?.values() ?? []) before += rows
-        const difference = differenceOf(tableOf(segment, table)!, days, oldest)
-        await this.#repairTable(segment, table, soften(segment, tableOf(segment, table)!, days, difference), signal)
+        if (isRowTable(table)) for (const rows of days?.values() ?? []) before += rows
+        const file = tableOf(segment, table)!
+        const difference = differenceOf(file, days, oldest)
+        await this.#repairTable(segment, table, soften(segment, file, days, difference), signal)
       }
     }
     return before
   }
 
-  async #repairTable(segment: Segment, table: RowTable, difference: Difference, signal: AbortSignal): Promise<void> {
+  async #repairTable(segment: Segment, table: SourceTable, difference: Difference, signal: AbortSignal): Promise<void> {
     const { missing, wrong } = difference
     if (missing.length + wrong.length === 0) return
     const { clickhouse, log } = this.#options
@@ -321,7 +333,8 @@ class Sink implements ClickHouseSink {
       await this.#deleteDays(segment, table, wrong, signal)
     }
     const again = [...missing, ...wrong]
-    await this.#insertDays(segment, tableOf(segment, table)!, again, `/${randomBytes(6).toString('hex')}`, signal)
+    const file = { ...tableOf(segment, table)!, table }
+    await this.#insertDays(segment, file, again, `/${randomBytes(6).toString('hex')}`, signal)
     const stored = (await storedRows(clickhouse, table, [segment], signal)).get(segment.id)
     const manifest = tableOf(segment, table)!.days
     const left = again.filter((day) => stored?.get(day) !== manifest.get(day))
@@ -330,7 +343,7 @@ class Sink implements ClickHouseSink {
     }
   }
 
-  async #deleteDays(segment: Segment, table: RowTable, days: readonly number[], signal: AbortSignal): Promise<void> {
+  async #deleteDays(segment: Segment, table: SourceTable, days: readonly number[], signal: AbortSignal): Promise<void> {
     const { clickhouse } = this.#options
     for (const day of days) {
       await clickhouse.execute(
@@ -350,10 +363,11 @@ class Sink implements ClickHouseSink {
   }
 
   /** Days before it have been dropped, by age or for want of room: that they are not there says nothing. */
-  async #oldestDay(signal: AbortSignal): Promise<number> {
+  async #oldestDay(table: SourceTable, signal: AbortSignal): Promise<number> {
     const { clickhouse, clock, retention } = this.#options
-    const expired = Math.floor((clock.now() - retention.rowsMs) / 1000 / SECONDS_PER_DAY)
-    return Math.max(expired, await rowsDroppedBefore(clickhouse, signal))
+    const expired = Math.floor((clock.now() - TABLE_TIME[table].keepMs(retention)) / 1000 / SECONDS_PER_DAY)
+    const dropped = (METRIC_TABLES as readonly string[]).includes(table) ? metricsDroppedBefore : rowsDroppedBefore
+    return Math.max(expired, await dropped(clickhouse, signal))
   }
 
   /** Rollups are held only against rows, and hours against minutes, of which none can have been dropped. */
@@ -389,8 +403,22 @@ class Sink implements ClickHouseSink {
   }
 }
 
-function rowTables(segment: Segment): SegmentTable[] {
-  return segment.tables.filter((table) => table.table !== 'latency_1m')
+/** A file of rows that arrived, unlike a rollup. */
+type SourceFile = SegmentTable & { readonly table: SourceTable }
+
+const SOURCES: ReadonlySet<string> = new Set(SOURCE_TABLES)
+/** Rows first: a rollup is stored after them, and stats and spans need none. */
+const ORDER: ReadonlyMap<string, number> = new Map([...ROW_TABLES, ...SIDE_TABLES].map((table, k) => [table, k]))
+const isRowTable = (table: string): boolean => (ROW_TABLES as readonly string[]).includes(table)
+
+function sourceTables(segment: Segment): SourceFile[] {
+  return segment.tables
+    .filter((table): table is SourceFile => SOURCES.has(table.table))
+    .sort((a, b) => ORDER.get(a.table)! - ORDER.get(b.table)!)
+}
+
+function rowTables(segment: Segment): SourceFile[] {
+  return sourceTables(segment).filter(({ table }) => isRowTable(table))
 }
 
 /** A recovered segment may have fewer rows than were stored of it before it was damaged: those stay. */

@@ -4,9 +4,10 @@ import { quoteName } from './ddl.ts'
 /**
  * A few facts about the store that have to be kept with it, because they go where its data goes.
  *
- * rows_dropped_before   day (since the epoch) before which rows were dropped for want of room, and so are not missing
+ * rows_dropped_before      day (since the epoch) before which rows were dropped for want of room, and so are not missing
+ * metrics_dropped_before   the same for stats
  */
-export type StateName = 'rows_dropped_before'
+export type StateName = 'rows_dropped_before' | 'metrics_dropped_before'
 
 const TIMEOUT_MS = 30_000
 

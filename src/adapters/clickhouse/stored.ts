@@ -1,7 +1,16 @@
-import { type RowTable, STORED_ROW_COLUMNS } from '../../model/schema.ts'
+import {
+  type Column,
+  ROW_TABLES,
+  type RowTable,
+  SIDE_TABLES,
+  type SideTable,
+  type SourceTable,
+  STORED_ROW_COLUMNS,
+} from '../../model/schema.ts'
+import { storedSideColumns } from '../../model/side-columns.ts'
 import type { Segment, SegmentTable } from '../../pipeline/segment.ts'
 import type { ClickHouse } from './client.ts'
-import { quoteName, quoteText } from './ddl.ts'
+import { quoteName, quoteText, TABLE_TIME } from './ddl.ts'
 
 /**
  * What the store holds of a segment, by the column `segment`, held against what the segment's manifest says. This and not
@@ -24,7 +33,7 @@ const LOOKUP_TIMEOUT_MS = 60_000
 /** Rows stored of each segment by day: `<segment id>` → day → rows. */
 export async function storedRows(
   clickhouse: ClickHouse,
-  table: RowTable,
+  table: SourceTable,
   segments: readonly Segment[],
   signal: AbortSignal,
 ): Promise<Map<string, Map<number, number>>> {
@@ -33,9 +42,9 @@ export async function storedRows(
     const some = segments.slice(from, from + SEGMENTS_PER_LOOKUP)
     const { rows } = await clickhouse.query<{ segment: string; day: number; n: number }>(
       {
-        sql: `SELECT segment, toInt32(toDate(end_time)) AS day, count() AS n
+        sql: `SELECT segment, toInt32(toDate(${TABLE_TIME[table].column})) AS day, count() AS n
           FROM ${quoteName(clickhouse.database)}.${table}
-          WHERE segment IN ({segments:Array(String)}) AND ${IN_DAYS} GROUP BY segment, day`,
+          WHERE segment IN ({segments:Array(String)}) AND ${inDays(table)} GROUP BY segment, day`,
         params: { segments: some.map((segment) => segment.id), days: [...daysOf(some, table)].map(dateOf) },
       },
       { signal, timeoutMs: LOOKUP_TIMEOUT_MS },
@@ -48,7 +57,7 @@ export async function storedRows(
   return found
 }
 
-function daysOf(segments: readonly Segment[], table: RowTable): Set<number> {
+function daysOf(segments: readonly Segment[], table: SourceTable): Set<number> {
   return new Set(segments.flatMap((segment) => [...(tableOf(segment, table)?.days.keys() ?? [])]))
 }
 
@@ -74,7 +83,8 @@ export function differenceOf(
 }
 
 /** Condition on the days of an INSERT or a look-up, and its parameter. */
-export const IN_DAYS = 'toDate(end_time) IN (SELECT arrayJoin({days:Array(Date)}))'
+export const inDays = (table: SourceTable): string =>
+  `toDate(${TABLE_TIME[table].column}) IN (SELECT arrayJoin({days:Array(Date)}))`
 
 /** A day since the epoch as a date literal. */
 export function dateOf(day: number): string {
@@ -91,9 +101,27 @@ export function partsOf(days: Iterable<number>): number[][] {
   return parts
 }
 
-export const ROW_NAMES = STORED_ROW_COLUMNS.map((column) => quoteName(column.name))
-/** Types of a row segment's file. A block may leave columns out, which then have their default. */
-export const ROW_STRUCTURE = STORED_ROW_COLUMNS.map((column) => `${quoteName(column.name)} ${column.type}`).join(', ')
+/** Columns of a table's segment file with their types. A block may leave columns out, which then have their default. */
+export interface FileLayout {
+  readonly columns: readonly string[]
+  readonly structure: string
+}
+
+const ROW_LAYOUT = layoutOf(STORED_ROW_COLUMNS)
+export const FILE_LAYOUT: Readonly<Record<SourceTable, FileLayout>> = {
+  ...(Object.fromEntries(ROW_TABLES.map((table) => [table, ROW_LAYOUT])) as Record<RowTable, FileLayout>),
+  ...(Object.fromEntries(SIDE_TABLES.map((table) => [table, layoutOf(storedSideColumns(table))])) as Record<
+    SideTable,
+    FileLayout
+  >),
+}
+
+function layoutOf(columns: readonly Column[]): FileLayout {
+  return {
+    columns: columns.map((column) => quoteName(column.name)),
+    structure: columns.map((column) => `${quoteName(column.name)} ${column.type}`).join(', '),
+  }
+}
 
 /** A file as a table, read by the engine itself. */
 export function fileSource(path: string, structure: string): string {

@@ -2,7 +2,17 @@ import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import { PHASES } from '../../model/phases.ts'
 import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../../model/rollup-columns.ts'
-import { CLASSES, FLAGS, OUTCOMES, PUBLIC_ROW_COLUMNS, ROW_TABLES, type RowTable } from '../../model/schema.ts'
+import {
+  CLASSES,
+  FLAGS,
+  OUTCOMES,
+  PUBLIC_ROW_COLUMNS,
+  ROW_TABLES,
+  type RowTable,
+  SIDE_TABLES,
+  type SideTable,
+} from '../../model/schema.ts'
+import { SIDE_COLUMNS, SIDE_MEANING } from '../../model/side-columns.ts'
 import { requireColumn } from '../columns.ts'
 import { answerWith, envelopeOf, nowNanos, type QueryContext } from '../context.ts'
 import { ledgerAnswer, ledgerQuery, noQuery, type SchemaAnswer, schemaAnswer, statusAnswer } from '../schemas.ts'
@@ -20,7 +30,8 @@ const ROW_MEANING: Readonly<Record<RowTable, string>> = {
 
 /** What the API knows about itself and the process: schema, ledger, status. */
 export function metaRoutes(app: FastifyInstance, context: QueryContext): void {
-  const tables = [...ROW_TABLES.map(rowTable), rollupTable('latency_1m', 'minute'), rollupTable('latency_1h', 'hour')]
+  const rollups = [rollupTable('latency_1m', 'minute'), rollupTable('latency_1h', 'hour')]
+  const tables = [...ROW_TABLES.map(rowTable), ...rollups, ...SIDE_TABLES.map(sideTable)]
   app.get(
     '/api/v1/schema',
     documented('schema', 'Tables, columns, types, units, meaning', noQuery, schemaAnswer),
@@ -120,5 +131,26 @@ function rollupTable(name: 'latency_1m' | 'latency_1h', time: string): Table {
       by: false,
       rollups: false,
     })),
+  }
+}
+
+function sideTable(name: SideTable): Table {
+  return {
+    name,
+    meaning: SIDE_MEANING[name],
+    columns: SIDE_COLUMNS[name]
+      .filter((column) => column.internal !== true)
+      .map((column) => ({
+        name: column.name,
+        type: column.type,
+        unit: column.unit ?? null,
+        group: column.group,
+        meaning: column.meaning,
+        als: null,
+        stored: column.expr === undefined,
+        filter: false,
+        by: false,
+        rollups: false,
+      })),
   }
 }

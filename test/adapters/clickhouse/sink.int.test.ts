@@ -94,7 +94,12 @@ describe('a new segment', () => {
   })
 })
 
-const LONG = { rowsMs: 400 * DAY * 1000, minutesMs: 500 * DAY * 1000, hoursMs: 1095 * DAY * 1000 }
+const LONG = {
+  rowsMs: 400 * DAY * 1000,
+  minutesMs: 500 * DAY * 1000,
+  hoursMs: 1095 * DAY * 1000,
+  metricsMs: 400 * DAY * 1000,
+}
 
 describe('a segment that was sent before', () => {
   it('is found stored by the next process, and is not stored again', async () => {
