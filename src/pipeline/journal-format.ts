@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib'
-import { ROW_TABLES, type RowTable, TABLES } from '../model/schema.ts'
+import { ROW_TABLES, type RowTable, SOURCE_TABLES, type SourceTable, TABLES } from '../model/schema.ts'
 import type { SegmentTable } from './segment.ts'
 
 /**
@@ -9,8 +9,8 @@ import type { SegmentTable } from './segment.ts'
  * the segment's id included: a damaged line costs its own block and no other.
  */
 
-/** Of the layout. Newer ones are refused by name, older ones replayed. */
-export const FORMAT_VERSION = 1
+/** Of the layout. Newer ones are refused by name, older ones replayed. 2 brought groups and notes. */
+export const FORMAT_VERSION = 2
 
 export type JournalTable = SegmentTable['table']
 
@@ -36,6 +36,24 @@ export interface BlockRecord {
   readonly nodes: readonly (readonly [string, number])[]
 }
 
+/**
+ * What a receiver remembers of its source, such as a position in a file: a key, and a value that is JSON. A later note
+ * of the same key replaces an earlier one.
+ */
+export type Note = readonly [key: string, value: unknown]
+
+/**
+ * Blocks of several tables, and notes, in one line: after a crash all of them are there or none. A note is what became
+ * true by these blocks, so it must not be believed without them.
+ */
+export interface GroupRecord {
+  readonly segment: string
+  readonly blocks: readonly BlockRecord[]
+  readonly notes: readonly Note[]
+  /** Wall clock, ms, of the append. */
+  readonly atMs: number
+}
+
 /** The last record of a whole segment. */
 export interface SealRecord {
   readonly segment: string
@@ -49,7 +67,10 @@ export interface SealRecord {
 export interface Index {
   /** Of the first sound record; records of another segment count as damage. Null when there is none. */
   readonly segment: string | null
+  /** Those of groups included. */
   readonly blocks: readonly BlockRecord[]
+  /** Groups that have notes, in order; their blocks are in `blocks` as well. */
+  readonly groups: readonly GroupRecord[]
   readonly seal: SealRecord | null
   /** Offsets of lines whose CRC does not hold or that make no sense, the torn last one excluded. */
   readonly damaged: readonly number[]
@@ -103,8 +124,12 @@ const TABLE_SET: ReadonlySet<string> = new Set(TABLES.filter((table) => table !=
 export const isJournalTable = (name: string): name is JournalTable => TABLE_SET.has(name)
 
 const ROW_TABLE_SET: ReadonlySet<string> = new Set(ROW_TABLES)
-/** Row tables are what arrived; every other table can be computed from them. */
+/** Tables whose rows the ledger counts. */
 export const isRowTable = (name: string): name is RowTable => ROW_TABLE_SET.has(name)
+
+const SOURCE_TABLE_SET: ReadonlySet<string> = new Set(SOURCE_TABLES)
+/** What arrived: rows, stats and spans. Every other table can be computed from them. */
+export const isSourceTable = (name: string): name is SourceTable => SOURCE_TABLE_SET.has(name)
 
 /**
  * CRC-32 of a block, seeded with where it belongs. The same bytes at another offset, or left in a recycled file by
@@ -125,6 +150,13 @@ export function encodeBlockRecord(record: BlockRecord): Buffer {
   return encodeLine({ ...rest, crc: hex(crc) })
 }
 
+export function encodeGroupRecord({ segment, blocks, notes, atMs }: GroupRecord): Buffer {
+  const group = blocks.map(({ table, offset, bytes, rows, crc, days, nodes }) => {
+    return { table, offset, bytes, rows, days, nodes, crc: hex(crc) }
+  })
+  return encodeLine({ segment, atMs, group, notes })
+}
+
 export function encodeSealRecord(record: SealRecord): Buffer {
   return encodeLine({ ...record })
 }
@@ -142,6 +174,7 @@ const NEWLINE = 10
 export function parseIndex(bytes: Uint8Array): Index {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const blocks: BlockRecord[] = []
+  const groups: GroupRecord[] = []
   const damaged: number[] = []
   let segment: string | null = null
   let seal: SealRecord | null = null
@@ -151,13 +184,29 @@ export function parseIndex(bytes: Uint8Array): Index {
     segment ??= record?.segment ?? null
     if (record === null || record.segment !== segment) damaged.push(at)
     else if ('sealedMs' in record) seal = record
-    else blocks.push(record)
+    else if ('notes' in record) {
+      blocks.push(...record.blocks)
+      if (record.notes.length > 0) groups.push(record)
+    } else blocks.push(record)
     at = end + 1
   }
-  return { segment, blocks, seal, damaged, tornBytes: text.length - at }
+  return { segment, blocks, groups, seal, damaged, tornBytes: text.length - at }
 }
 
-function decodeLine(line: Buffer): BlockRecord | SealRecord | null {
+/** Reads a file of group records, of whatever segments; what is damaged is left out. */
+export function parseGroups(bytes: Uint8Array): GroupRecord[] {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const groups: GroupRecord[] = []
+  let at = 0
+  for (let end = text.indexOf(NEWLINE, at); end >= 0; end = text.indexOf(NEWLINE, at)) {
+    const record = decodeLine(text.subarray(at, end))
+    if (record !== null && 'notes' in record) groups.push(record)
+    at = end + 1
+  }
+  return groups
+}
+
+function decodeLine(line: Buffer): BlockRecord | GroupRecord | SealRecord | null {
   if (line.length < 11 || line[8] !== 32) return null
   const json = line.subarray(9)
   if (line.toString('latin1', 0, 8) !== hex(crc32(json))) return null
@@ -167,7 +216,25 @@ function decodeLine(line: Buffer): BlockRecord | SealRecord | null {
   } catch {
     return null
   }
-  return readBlockRecord(value) ?? readSealRecord(value)
+  return readBlockRecord(value) ?? readSealRecord(value) ?? readGroupRecord(value)
+}
+
+function readGroupRecord(value: unknown): GroupRecord | null {
+  if (typeof value !== 'object' || value === null) return null
+  const { segment, atMs, group, notes } = value as Record<string, unknown>
+  if (typeof segment !== 'string' || parseSegmentId(segment) === null || !isCount(atMs)) return null
+  if (!Array.isArray(group) || !Array.isArray(notes) || !notes.every(isNote)) return null
+  const blocks: BlockRecord[] = []
+  for (const part of group) {
+    const block = typeof part === 'object' && part !== null ? readBlockRecord({ ...part, segment, atMs }) : null
+    if (block === null) return null
+    blocks.push(block)
+  }
+  return { segment, blocks, notes, atMs }
+}
+
+function isNote(value: unknown): value is Note {
+  return Array.isArray(value) && value.length === 2 && typeof value[0] === 'string'
 }
 
 function readBlockRecord(value: unknown): BlockRecord | null {

@@ -7,11 +7,14 @@ import {
   blockCrc,
   blockSeed,
   encodeBlockRecord,
+  encodeGroupRecord,
   encodeSealRecord,
   type Index,
   isJournalTable,
   isRowTable,
+  isSourceTable,
   type JournalTable,
+  type Note,
   parseIndex,
   parseSegmentId,
   segmentName,
@@ -38,6 +41,8 @@ export interface FoundSegment {
   readonly tables: readonly SegmentTable[]
   /** All files, index included. */
   readonly bytes: number
+  /** What was noted beside its blocks, in order. */
+  readonly notes: readonly Note[]
 }
 
 /** A place where a file is not what it was. */
@@ -58,6 +63,8 @@ export interface SegmentCheck {
   /** Bytes after the last record of each file: an append that was cut off, and stale bytes of a recycled file. */
   readonly tailBytes: number
   readonly lostNodes: ReadonlyMap<string, number>
+  /** Of groups all of whose blocks are sound. */
+  readonly notes: readonly Note[]
 }
 
 /** Reads the index and compares it with the files, without reading them. Null when they do not agree. */
@@ -83,12 +90,12 @@ export function readSealed(dir: string, id: string): FoundSegment | null {
   if (!tables.every((table) => sizes.get(basename(table.file)) === table.bytes)) return null
   // Without its last record a segment may lack rollups: then it is as good as a recovered one.
   const recovered = index.seal?.recovered ?? true
-  const kept = recovered ? tables.filter(({ table }) => isRowTable(table)) : tables
+  const kept = recovered ? tables.filter(({ table }) => isSourceTable(table)) : tables
   if (kept.length === 0) return null
   const openedMs = Math.min(...index.blocks.map(({ atMs }) => atMs))
   const sealedMs = index.seal?.sealedMs ?? Math.max(...index.blocks.map(({ atMs }) => atMs))
   const bytes = tables.reduce((sum, table) => sum + table.bytes, indexBytes)
-  return { id, openedMs, sealedMs, recovered, tables: kept, bytes }
+  return { id, openedMs, sealedMs, recovered, tables: kept, bytes, notes: index.groups.flatMap(({ notes }) => notes) }
 }
 
 /** Sums records up by table; null when they leave holes or overlap. */
@@ -172,7 +179,9 @@ export async function checkSegment(dir: string): Promise<SegmentCheck> {
     }
     sound.set(table, good)
   }
-  return { index, sound, damage, tailBytes, lostNodes }
+  const whole = new Set([...sound.values()].flat())
+  const notes = index.groups.filter(({ blocks }) => blocks.every((block) => whole.has(block)))
+  return { index, sound, damage, tailBytes, lostNodes, notes: notes.flatMap(({ notes }) => notes) }
 }
 
 async function faultOf(
@@ -271,13 +280,13 @@ async function sealInPlace(options: RescueOptions, check: SegmentCheck): Promise
   const { index } = check
   const id = index.segment!
   const whole = index.seal !== null && index.seal.blocks === index.blocks.length && !index.seal.recovered
-  const kept = whole ? index.blocks : index.blocks.filter(({ table }) => isRowTable(table))
+  const kept = whole ? index.blocks : index.blocks.filter(({ table }) => isSourceTable(table))
   if (kept.length === 0) {
     await files.discard(dir)
     return null
   }
   const sealedMs = whole ? index.seal!.sealedMs : nowMs
-  await replaceFile(files, join(dir, 'index'), encodeIndex(id, kept, sealedMs, !whole))
+  await replaceFile(files, join(dir, 'index'), encodeIndex(id, kept, check.notes, sealedMs, !whole))
   for (const [table, path] of tableFiles(dir, index.blocks)) {
     const records = kept.filter((record) => record.table === table)
     if (records.length === 0) {
@@ -310,7 +319,7 @@ async function salvage(
 ): Promise<{ segment: FoundSegment | null; quarantine: string }> {
   const { dir, root, files, nowMs } = options
   const id = check.index.segment
-  const rows = [...check.sound].filter(([table, records]) => isRowTable(table) && records.length > 0)
+  const rows = [...check.sound].filter(([table, records]) => isSourceTable(table) && records.length > 0)
   if (id === null || rows.length === 0) {
     return { segment: null, quarantine: await moveToQuarantine(options, null) }
   }
@@ -322,7 +331,7 @@ async function salvage(
   const sources = tableFiles(dir, check.index.blocks)
   try {
     for (const [table, blocks] of rows) records.push(...(await copyBlocks(files, sources.get(table)!, copy, blocks)))
-    await replaceFile(files, join(copy, 'index'), encodeIndex(id, records, nowMs, true))
+    await replaceFile(files, join(copy, 'index'), encodeIndex(id, records, check.notes, nowMs, true))
   } catch (error) {
     // Without room for a copy the original stays as it is.
     files.remove(copy)
@@ -394,9 +403,16 @@ export function segmentOf(dir: string): string | null {
   return parseIndex(readOrNothing(join(dir, 'index'))).segment
 }
 
-function encodeIndex(segment: string, blocks: readonly BlockRecord[], sealedMs: number, recovered: boolean): string {
+function encodeIndex(
+  segment: string,
+  blocks: readonly BlockRecord[],
+  notes: readonly Note[],
+  sealedMs: number,
+  recovered: boolean,
+): string {
   const seal = encodeSealRecord({ segment, sealedMs, blocks: blocks.length, recovered })
-  return Buffer.concat([...blocks.map(encodeBlockRecord), seal]).toString()
+  const noted = notes.length === 0 ? [] : [encodeGroupRecord({ segment, blocks: [], notes, atMs: sealedMs })]
+  return Buffer.concat([...blocks.map(encodeBlockRecord), ...noted, seal]).toString()
 }
 
 function readOrNothing(path: string): Buffer {

@@ -30,6 +30,8 @@ export interface SegmentsOptions {
   readonly log: Log
   /** The oldest segment on disk that is not sealed. */
   readonly oldestUnsealed: () => Position | null
+  /** Whether everything beside the rows of a segment is saved elsewhere. */
+  readonly mayDelete: (id: string) => boolean
   /** Files were deleted: there may be room. */
   readonly onFreed: () => void
 }
@@ -317,8 +319,9 @@ export class SealedSegments implements ReaderHost {
     let going = true
     for (const entry of this.#kept) {
       if (entry.dead || entry.ackedMs === null) continue
-      going &&= entry.holds > 0 || due(entry)
-      if (going && entry.holds === 0) this.#delete(entry)
+      const held = entry.holds > 0 || !this.#options.mayDelete(entry.id)
+      going &&= held || due(entry)
+      if (going && !held) this.#delete(entry)
       else stay.push(entry)
     }
     this.#kept = stay

@@ -8,8 +8,10 @@ import {
   FORMAT_VERSION,
   isEpoch,
   isRowTable,
+  type Note,
   nextEpoch,
   type Position,
+  parseIndex,
   parseSegmentId,
   parseSegmentName,
   segmentId,
@@ -140,6 +142,8 @@ export interface Recovered {
   /** `checked`: the blocks were compared with their CRCs. Sealed segments are, later, before they go out. */
   readonly found: readonly { readonly segment: FoundSegment; readonly checked: boolean }[]
   readonly stuck: readonly Stuck[]
+  /** What was noted beside the blocks of each segment; of those that are stuck, as far as their index tells. */
+  readonly notes: readonly { readonly id: string; readonly notes: readonly Note[] }[]
 }
 
 /** A folder that could not be made a segment yet. */
@@ -165,6 +169,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
   const stuck: Stuck[] = []
   const damage: Damage[] = []
   const lost: { segment: string | null; nodes: ReadonlyMap<string, number> }[] = []
+  const notes: { id: string; notes: readonly Note[] }[] = []
   let cutBytes = 0
 
   const rescue = async (dir: string, sealed: boolean): Promise<void> => {
@@ -176,7 +181,9 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
       if (result.lostNodes.size > 0) lost.push({ segment: result.id, nodes: result.lostNodes })
       if (result.segment !== null) found.push({ segment: result.segment, checked: true })
     } catch (error) {
-      const position = parseSegmentId(segmentOf(dir) ?? '')
+      const index = parseIndex(readBytes(join(dir, 'index')))
+      const position = parseSegmentId(index.segment ?? '')
+      if (index.segment !== null) notes.push({ id: index.segment, notes: index.groups.flatMap((group) => group.notes) })
       stuck.push({ dir: leaveCurrent(options, dir, position), position, sealed })
       log.warn({ dir, error }, 'a segment cannot be recovered yet; trying again')
     }
@@ -204,7 +211,8 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
       'journal recovered',
     )
   }
-  return { report, found, stuck }
+  for (const { segment } of found) if (segment.notes.length > 0) notes.push(segment)
+  return { report, found, stuck, notes }
 }
 
 /** The name `current` is needed: what stays there for now moves to a name of its own. */
@@ -231,10 +239,14 @@ const rowsOf = (segment: FoundSegment): number =>
   segment.tables.reduce((sum, { table, rows }) => sum + (isRowTable(table) ? rows : 0), 0)
 
 function readOrEmpty(path: string): string {
+  return readBytes(path).toString()
+}
+
+function readBytes(path: string): Buffer {
   try {
-    return readFileSync(path, 'utf8')
+    return readFileSync(path)
   } catch {
-    return ''
+    return Buffer.alloc(0)
   }
 }
 

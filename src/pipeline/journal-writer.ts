@@ -2,12 +2,15 @@ import { join } from 'node:path'
 import type { NativeBlock } from '../model/batch.ts'
 import { type JournalFiles, writeAll } from './journal-files.ts'
 import {
+  type BlockRecord,
   blockCrc,
   blockSeed,
   encodeBlockRecord,
+  encodeGroupRecord,
   encodeSealRecord,
-  isRowTable,
+  isSourceTable,
   type JournalTable,
+  type Note,
 } from './journal-format.ts'
 import type { Spares } from './journal-spares.ts'
 import type { SegmentTable } from './segment.ts'
@@ -24,6 +27,8 @@ export class OpenSegment {
   readonly id: string
   openedMs: number
   dir: string
+  /** What was noted beside its blocks: the last value of each key. */
+  readonly notes = new Map<string, unknown>()
   #files: JournalFiles
   #spares: Spares
   #tables = new Map<JournalTable, TableFile>()
@@ -49,7 +54,7 @@ export class OpenSegment {
     }
   }
 
-  /** Rows of row tables; rollups do not count. */
+  /** Rows that arrived; rollups do not count. */
   get rows(): number {
     return this.#rows
   }
@@ -86,8 +91,7 @@ export class OpenSegment {
 
   /** Writes one block and its record. When it throws, the segment is as it was before. */
   append(table: JournalTable, block: NativeBlock, nowMs: number): void {
-    let bytes = 0
-    for (const buffer of block.buffers) bytes += buffer.byteLength
+    const bytes = bytesOf(block)
     const file = this.#file(table)
     const offset = file.position
     try {
@@ -110,7 +114,45 @@ export class OpenSegment {
     this.#writeIndex(record)
     file.advance(block, bytes)
     this.#blocks++
-    if (isRowTable(table)) this.#rows += block.rows
+    if (isSourceTable(table)) this.#rows += block.rows
+  }
+
+  /** Writes blocks, each of another table, and one record for all of them and the notes. Throws like `append`. */
+  appendGroup(parts: readonly JournalPart[], notes: readonly Note[], nowMs: number): void {
+    const begun: TableFile[] = []
+    const blocks: BlockRecord[] = []
+    try {
+      for (const { table, block } of parts) {
+        const file = this.#file(table)
+        const offset = file.position
+        begun.push(file)
+        writeAll(this.#files, file.fd, block.buffers, offset)
+        const bytes = bytesOf(block)
+        const crc = blockCrc(blockSeed(this.id, table, offset), block.buffers)
+        const { rows, days, nodes } = block
+        blocks.push({
+          segment: this.id,
+          table,
+          offset,
+          bytes,
+          rows,
+          crc,
+          atMs: nowMs,
+          days: [...days],
+          nodes: [...nodes],
+        })
+      }
+      this.#writeIndex(encodeGroupRecord({ segment: this.id, blocks, notes, atMs: nowMs }))
+    } catch (error) {
+      for (const file of begun) file.cutBack(this.#files)
+      throw error
+    }
+    for (const [k, { table, block }] of parts.entries()) {
+      begun[k]!.advance(block, blocks[k]!.bytes)
+      this.#blocks++
+      if (isSourceTable(table)) this.#rows += block.rows
+    }
+    for (const [key, value] of notes) this.notes.set(key, value)
   }
 
   /** The last record. From here on the segment is whole, rollups included. Throws like `append`. */
@@ -247,6 +289,18 @@ export class OpenSegment {
     this.#directorySynced = false
     return file
   }
+}
+
+/** A block and the table it belongs to. */
+export interface JournalPart {
+  readonly table: JournalTable
+  readonly block: NativeBlock
+}
+
+export function bytesOf(block: NativeBlock): number {
+  let bytes = 0
+  for (const buffer of block.buffers) bytes += buffer.byteLength
+  return bytes
 }
 
 /** Room kept for index records when room for a block is reserved: a record is about 200 bytes and 60 for each node. */

@@ -8,11 +8,13 @@ import { isDiskFull, type JournalFiles, realFiles } from './journal-files.ts'
 import {
   isRowTable,
   type JournalTable,
+  type Note,
   type Position,
   parseSegmentId,
   segmentId,
   segmentName,
 } from './journal-format.ts'
+import { JournalNotes } from './journal-notes.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
 import { type FoundSegment, rescueSegment } from './journal-recovery.ts'
 import {
@@ -24,7 +26,7 @@ import {
 } from './journal-segments.ts'
 import { Spares } from './journal-spares.ts'
 import { openDirectory, type RecoveryReport, recover } from './journal-start.ts'
-import { OpenSegment } from './journal-writer.ts'
+import { bytesOf, type JournalPart, OpenSegment } from './journal-writer.ts'
 import type { Segment } from './segment.ts'
 import type { Stage } from './sink.ts'
 
@@ -33,7 +35,7 @@ import type { Stage } from './sink.ts'
  * blocks, sealed into segments, and stays until every durable sink has acknowledged it.
  *
  *   <dir>/<worker>/
- *     format                      "sidecast-journal 1": newer versions are refused by name, older ones replayed
+ *     format                      "sidecast-journal 2": newer versions are refused by name, older ones replayed
  *     epoch                       of the last start; epochs only grow, whatever the clock does
  *     lock, lock.owner            one process at a time; the lock dies with its process
  *     current/                    the segment being written
@@ -43,6 +45,7 @@ import type { Stage } from './sink.ts'
  *     <epoch>-<seq>/              sealed: never changed again
  *       <table>.seg               a valid sequence of Native blocks and nothing else
  *       index                     its manifest
+ *     notes                       what receivers noted beside their blocks, of segments that are sealed
  *     cursors/<sink>              how far each sink is, replaced atomically
  *     spare/<n>                   files of deleted segments, overwritten in place by later ones
  *     trash-<epoch>-<seq>/        being deleted
@@ -53,6 +56,7 @@ import type { Stage } from './sink.ts'
  *   index line   <CRC-32 of the JSON, 8 hex digits> <JSON>\n
  *   block        {"segment":"0-…-7","table":"requests","offset":0,"bytes":812345,"rows":4096,"atMs":…,
  *                 "days":[[20413,4096]],"nodes":[["sidecar~10.0.0.7",4096]],"crc":"5f0c…"}
+ *   group        {"segment":"0-…-7","atMs":…,"group":[{"table":"requests",…},…],"notes":[["file/7",{…}],…]}
  *   seal         {"segment":"0-…-7","sealedMs":…,"blocks":12,"recovered":false}
  *
  * The CRC of a block starts from the CRC of "<segment>/<table>@<offset>", so that neither stale bytes of a recycled file
@@ -62,6 +66,7 @@ import type { Stage } from './sink.ts'
  * Invariants:
  *   - What `append` answered 'ok' for survives the death of the process; once `synced` resolved, the loss of power.
  *   - An append that failed leaves nothing; the same block can be appended again.
+ *   - A group is appended whole, with its notes, or not at all; a note is never there without the blocks beside it.
  *   - A segment's rows and rollups are sealed together, or the segment is `recovered` and has no rollups.
  *   - A segment is deleted after every sink acknowledged it, and recycled when nothing may still read it.
  *   - Bad data never stops a start: what is sound is kept, the original is set aside and reported (SC3101).
@@ -82,6 +87,15 @@ export interface Journal extends Stage {
    * the block, stops reading, and appends it again after `onRoom`. Encode the block with the present `segmentId`.
    */
   append(table: JournalTable, block: NativeBlock): JournalState
+  /**
+   * Writes blocks, one for each table, and what becomes true by them: all of it or nothing, after a crash as well. Notes
+   * are as durable as the blocks. This is how a receiver that can read its source again stores everything exactly once.
+   */
+  appendGroup(parts: readonly JournalPart[], notes: readonly Note[]): JournalState
+  /** The last note of each key that begins with `prefix`; those of earlier processes included. */
+  notes(prefix: string): Iterable<Note>
+  /** A note that is not needed any longer. It may be back after a restart. */
+  forget(key: string): void
   /** Whether the segment is large, long or old enough. While no sink keeps up, segments get older than the limit. */
   shouldSeal(nowMs: number): boolean
   /**
@@ -217,6 +231,7 @@ class SegmentJournal implements Journal {
   readonly #lock: DirectoryLock
   readonly #spares: Spares
   readonly #segments: SealedSegments
+  readonly #notes: JournalNotes
   #position: Position
   #current: OpenSegment | null = null
   /** The rollups of `current` are gone: it will be sealed as recovered. */
@@ -265,6 +280,7 @@ class SegmentJournal implements Journal {
     this.#syncedMs = options.clock.now()
     const { sparesMax: filesMax = SPARES_MAX } = options
     this.#spares = new Spares({ dir: join(root, 'spare'), files: options.files, filesMax })
+    this.#notes = new JournalNotes({ path: join(root, 'notes'), files: options.files, log: options.log })
     this.#segments = new SealedSegments({
       root,
       worker: options.worker,
@@ -275,12 +291,13 @@ class SegmentJournal implements Journal {
       clock: options.clock,
       log: options.log,
       oldestUnsealed: () => this.#oldestUnsealed(),
+      mayDelete: (id) => this.#notes.covers(id),
       onFreed: () => this.#lookForRoom(),
     })
   }
 
   async recover(): Promise<void> {
-    const { report, found, stuck } = await recover({
+    const { report, found, stuck, notes } = await recover({
       root: this.#root,
       worker: this.#worker,
       nowMs: this.#clock.now(),
@@ -288,6 +305,8 @@ class SegmentJournal implements Journal {
       log: this.#log,
       onRescue: (rescue) => this.#segments.report(rescue),
     })
+    this.#notes.recover(notes)
+    await this.#notes.retry()
     for (const { segment, checked } of found) this.#segments.publish(segment, checked)
     for (const { dir, position, sealed } of stuck) {
       this.#stuck.set(dir, { position, sealed, retryMs: this.#clock.now() + RESCUE_RETRY_MS })
@@ -348,7 +367,7 @@ class SegmentJournal implements Journal {
     if (this.#stopped !== null) throw new Error('append after stop')
     const bytes = bytesOf(block)
     if (bytes === 0) return this.state
-    const full = this.#whyFull(table, bytes)
+    const full = this.#whyFull([{ table, bytes }])
     if (full !== null) return this.#refuse({ state: 'full', reason: full, table, bytes })
     const nowMs = this.#clock.now()
     try {
@@ -359,6 +378,34 @@ class SegmentJournal implements Journal {
     this.#count(table, block, bytes)
     this.#accept()
     return 'ok'
+  }
+
+  appendGroup(parts: readonly JournalPart[], notes: readonly Note[]): JournalState {
+    if (this.#stopped !== null) throw new Error('append after stop')
+    if (parts.length === 0) return this.state
+    const sizes = parts.map(({ table, block }) => ({ table, bytes: bytesOf(block) }))
+    const { table } = sizes.reduce((largest, part) => (part.bytes > largest.bytes ? part : largest))
+    const bytes = sizes.reduce((sum, part) => sum + part.bytes, 0)
+    const full = this.#whyFull(sizes)
+    if (full !== null) return this.#refuse({ state: 'full', reason: full, table, bytes })
+    const nowMs = this.#clock.now()
+    try {
+      this.#open(nowMs).appendGroup(parts, notes, nowMs)
+    } catch (error) {
+      return this.#refuseDisk(error, table, bytes)
+    }
+    for (const { table, block } of parts) this.#count(table, block, bytesOf(block))
+    this.#notes.put(notes)
+    this.#accept()
+    return 'ok'
+  }
+
+  notes(prefix: string): Iterable<Note> {
+    return this.#notes.entries(prefix)
+  }
+
+  forget(key: string): void {
+    this.#notes.forget(key)
   }
 
   shouldSeal(nowMs: number): boolean {
@@ -541,9 +588,10 @@ class SegmentJournal implements Journal {
   }
 
   /** Why a block must wait; null when it fits. Spares go first, then segments that are kept though every sink has them. */
-  #whyFull(table: JournalTable, bytes: number): string | null {
+  #whyFull(parts: readonly { readonly table: JournalTable; readonly bytes: number }[]): string | null {
     const { diskBytesMax, backlogAgeMsMax } = this.#limits
-    const growth = this.#current?.growth(table, bytes) ?? bytes
+    let growth = 0
+    for (const { table, bytes } of parts) growth += this.#current?.growth(table, bytes) ?? bytes
     let over = this.#bytes() + growth - diskBytesMax
     if (over > 0) over -= this.#spares.drop()
     if (over > 0) over -= this.#segments.releaseEarly(over)
@@ -601,7 +649,7 @@ class SegmentJournal implements Journal {
     const refusal = this.#refusal
     if (refusal === null || this.#stopped !== null) return
     const { table, bytes, state } = refusal
-    if (this.#whyFull(table, bytes) !== null) return
+    if (this.#whyFull([{ table, bytes }]) !== null) return
     if (state !== 'full') {
       this.#giveBack(bytes)
       try {
@@ -670,6 +718,7 @@ class SegmentJournal implements Journal {
       this.#counts.syncFailures++
     })
     const tables = segment.tables(target)
+    await this.#notes.save(segment.id, segment.notes)
     this.#sealing.delete(segment)
     this.#publish({
       id: segment.id,
@@ -678,6 +727,7 @@ class SegmentJournal implements Journal {
       recovered,
       tables,
       bytes: Math.min(bytes, segment.allocated),
+      notes: [],
     })
   }
 
@@ -696,6 +746,7 @@ class SegmentJournal implements Journal {
       this.#segments.reap()
       for (const reader of this.#segments.readers) await reader.retrySave()
       this.#retryStuck()
+      if (this.#notes.waiting) void this.#enqueue(async () => void (await this.#notes.retry()))
       this.#syncOld()
       this.#lookForRoom()
     }
@@ -724,17 +775,13 @@ class SegmentJournal implements Journal {
       const rescue = await rescueSegment(options)
       this.#stuck.delete(dir)
       this.#segments.report(rescue)
-      if (rescue.segment !== null) this.#publish(rescue.segment)
+      if (rescue.segment === null) return
+      await this.#notes.save(rescue.segment.id, new Map(rescue.segment.notes))
+      this.#publish(rescue.segment)
     } catch (error) {
       this.#log.warn({ dir, error }, 'a segment still cannot be sealed; trying again')
     }
   }
-}
-
-function bytesOf(block: NativeBlock): number {
-  let bytes = 0
-  for (const buffer of block.buffers) bytes += buffer.byteLength
-  return bytes
 }
 
 function add(into: Map<string, number>, from: ReadonlyMap<string, number>): void {

@@ -32,7 +32,7 @@ test('lists segments, cursors and what waits, while the process runs', async () 
   const { workers } = await listJournal(dir)
   expect(workers).toHaveLength(1)
   const [worker] = workers
-  expect(worker).toMatchObject({ worker: '0', format: 1, quarantined: [], deadLetters: [] })
+  expect(worker).toMatchObject({ worker: '0', format: 2, quarantined: [], deadLetters: [] })
   expect(
     worker!.segments.map(({ state, rows, blocks, recovered, waitingFor, tables }) => ({
       state,

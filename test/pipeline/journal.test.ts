@@ -700,12 +700,12 @@ test('a newer format is refused by name, before anything is touched', async () =
   const first = await journalIn(dir)
   first.append('requests', block('a'))
   await first.stop(NEVER)
-  writeFileSync(join(dir, '0', 'format'), 'sidecast-journal 2\n')
+  writeFileSync(join(dir, '0', 'format'), 'sidecast-journal 3\n')
   const error = await journalIn(dir).catch((caught: SidecastError) => caught)
-  expect(error).toMatchObject({ code: 'SC3102', message: expect.stringContaining('format 2') })
+  expect(error).toMatchObject({ code: 'SC3102', message: expect.stringContaining('format 3') })
   expect(existsSync(join(dir, '0', 'current', 'index'))).toBe(true)
   // A refusal leaves the lock free.
-  writeFileSync(join(dir, '0', 'format'), 'sidecast-journal 1\n')
+  writeFileSync(join(dir, '0', 'format'), 'sidecast-journal 2\n')
   expect((await journalIn(dir)).recovery.rows).toBe(10)
 })
 
@@ -714,7 +714,7 @@ test('a damaged format file does not stop the start', async () => {
   await (await journalIn(dir)).stop(NEVER)
   writeFileSync(join(dir, '0', 'format'), '\0\0\0')
   await (await journalIn(dir)).stop(NEVER)
-  expect(readFileSync(join(dir, '0', 'format'), 'utf8')).toBe('sidecast-journal 1\n')
+  expect(readFileSync(join(dir, '0', 'format'), 'utf8')).toBe('sidecast-journal 2\n')
 })
 
 test('ids never come twice, also when the clock goes back', async () => {
