@@ -1,4 +1,5 @@
 import { COUNTS, type DictionaryName, PORTS, READ_COUNTS, SPARSE, type SparseName } from '../../model/row-columns.ts'
+import { OWN_FIELDS } from './own-fields.ts'
 
 /**
  * Source of the function that decodes one access log entry into one builder's columns. It is generated, because what
@@ -271,6 +272,25 @@ map.put(key,b,dv,vs,vl);
 return p;
 }`
 
+/**
+ * `OwnFields` of our own receivers, see `own-fields.ts`. Leaves the flags in `S.flags`. Codes of peers are those of any
+ * filter state object; a status counts where neither header nor trailer has one.
+ */
+const OWN = `function own(b,dv,p,e,i){
+let t=0,l=0,x=0,y=0;S.flags=0;
+while(p<e){${TAG}switch(t){
+case 8:${varint('x')}if(x<=255&&S.grpcTrailer<0&&S.grpcHeader<0)S.grpcTrailer=x;break;
+case 16:${varint('x')}S.flags=x&DETAILS_FLAGS;break;
+case 26:${sparseText('flags_text', 'e')}break;
+case 34:${sparseText('listener', 'e')}break;
+case 42:${sparseText('path_template', 'e')}break;
+case 50:${length('e')}S.downstreamPeer=intern(d_raw,b,dv,p,l);p+=l;break;
+case 58:${length('e')}S.upstreamPeer=intern(d_raw,b,dv,p,l);p+=l;break;
+default:p=skipField(b,p,e,t,wide);if(p<0)return -1;
+}}
+return p===e?p:-1;
+}`
+
 const FILTER_STATE = `function filterState(b,dv,p,e){
 let t=0,l=0,y=0,ks=0,kl=0,vs=0,vl=0;
 while(p<e){${TAG}
@@ -342,6 +362,8 @@ export function rowSource({ table, maskAddresses, bindings }: RowSourceOptions):
   const known = new Uint8Array(512)
   const names: DictionaryName[] = [...new Set(Object.keys(CODE_OF))] as DictionaryName[]
   const sparseNames: (DictionaryName & SparseName)[] = [
+    'listener',
+    'path_template',
     'referer',
     'flags_text',
     'connection_termination_details',
@@ -390,6 +412,7 @@ const h_path=C.heaps.path,h_original=C.heaps.original_path,h_request=C.heaps.req
 ${TLS}
 ${MAP_ENTRY}
 ${FILTER_STATE}
+${OWN}
 return function row(b,dv,p,e,stream,isTcp){
 const i=C.rows;
 if(i>=C.limit)return ${ROW_FULL};
@@ -419,6 +442,7 @@ break;
 case 34:${length('e')}if(isTcp){p+=l;break}e1=p+l;
 ${chain(RESPONSE, 4, known)}
 break;
+case ${tag(OWN_FIELDS, BYTES)}:${length('e')}p=own(b,dv,p,p+l,i);if(p<0)return -1;fl|=S.flags;break;
 default:p=skipField(b,p,e,t,wide);if(p<0)return -1;
 }}
 if(p!==e)return -1;

@@ -123,6 +123,7 @@ class Decoder implements AlsDecoder {
     upstreamPeer: 0,
     downstreamRank: 0,
     upstreamRank: 0,
+    flags: 0,
     traced: 0,
     spanned: 0,
   }

@@ -1,9 +1,9 @@
 import { isIP } from 'node:net'
 import { createGenerations } from '../../lib/generations.ts'
 import type { Identity, IdentityInput, IdentityResolver, Origin, Party } from '../../model/batch.ts'
-import { type ClusterName, parseClusterName, parseIstioSni } from './cluster-name.ts'
+import { type ClusterName, parseClusterName, parseIstioSni, serviceOfHost } from './cluster-name.ts'
 import { applyRules, compileRules, type IdentityRule } from './identity-rules.ts'
-import { parsePeer } from './peer.ts'
+import { parsePeer, parseSaid, type Said } from './peer.ts'
 import { parsePrincipal } from './principal.ts'
 import { NOBODY } from './workload.ts'
 
@@ -92,12 +92,57 @@ function draftOf(input: IdentityInput, cluster: ClusterName): { readonly draft: 
   const sni = parseIstioSni(input.sni)
   const downstream = peerOf(input.downstreamPeer)
   const upstream = peerOf(input.upstreamPeer)
-  const reporter = reporterOf(origin, cluster, sni !== null, downstream !== null, upstream !== null)
-  const { standIn, ...destination } = destinationOf(input, reporter, cluster, sni, upstream)
-  return {
-    draft: { mesh: origin.mesh, reporter, source: sourceOf(input, reporter, downstream), ...destination },
-    standIn,
+  const saidSource = saidOf(input.downstreamPeer)
+  const saidDestination = saidOf(input.upstreamPeer)
+  const reporter =
+    reporterSaid(saidSource) ?? reporterOf(origin, cluster, sni !== null, downstream !== null, upstream !== null)
+  const source = sourceOf(input, reporter, downstream)
+  const { standIn, destination, destinationHost } = destinationOf(input, reporter, cluster, sni, upstream)
+  if (saidSource === null && saidDestination === null) {
+    return { draft: { mesh: origin.mesh, reporter, source, destination, destinationHost }, standIn }
   }
+  const named = overlaid(standIn ? { ...destination, service: '' } : destination, saidDestination?.party ?? NOBODY)
+  const service = named.service || destination.service
+  return {
+    draft: {
+      mesh: origin.mesh,
+      reporter,
+      source: overlaid(source, saidSource?.party ?? NOBODY),
+      destination: { ...named, service },
+      destinationHost: (saidDestination && hostOfService(saidDestination.party.service)) || destinationHost,
+    },
+    standIn: named.service === '',
+  }
+}
+
+function saidOf(bytes: Uint8Array | null): Said | null {
+  return bytes === null || bytes.length > PEER_BYTES_MAX ? null : parseSaid(bytes)
+}
+
+const REPORTERS: ReadonlySet<string> = new Set(['source', 'destination', 'gateway', 'waypoint'])
+
+function reporterSaid(said: Said | null): Identity['reporter'] | null {
+  return said !== null && REPORTERS.has(said.reporter) ? (said.reporter as Identity['reporter']) : null
+}
+
+/** What was said over what was worked out. A host as service is its service and namespace; a workload stands in for one. */
+function overlaid(party: Party, said: Party): Party {
+  const principal = parsePrincipal(said.principal)
+  const called = hostOfService(said.service) === '' ? null : serviceOfHost(said.service)
+  return {
+    workload: said.workload || party.workload,
+    namespace: said.namespace || (called?.namespace ?? '') || party.namespace || principal.namespace,
+    service: (called?.service ?? said.service) || party.service || principal.service || said.app || said.workload,
+    version: said.version || party.version,
+    principal: principal.id || party.principal,
+    app: said.app || party.app,
+    cluster: said.cluster || party.cluster,
+  }
+}
+
+/** `reviews.shop.svc.cluster.local` is a host; `reviews` and `203.0.113.9` are not. */
+function hostOfService(service: string): string {
+  return serviceOfHost(service).namespace === '' ? '' : service
 }
 
 /** Cluster names that only a proxy of a mesh has, so that they tell its side even when its node says nothing. */

@@ -1,4 +1,5 @@
 import type { Party } from '../../model/batch.ts'
+import { SAID_TYPE } from './own-fields.ts'
 import { eachField, eachStructField, eachValueString, LEN, readText, valueText } from './protobuf.ts'
 import { canonicalRevision, canonicalService, NOBODY, workloadOfOwner, workloadOfPod } from './workload.ts'
 
@@ -11,6 +12,45 @@ import { canonicalRevision, canonicalService, NOBODY, workloadOfOwner, workloadO
  * Never throws.
  */
 export function parsePeer(any: Uint8Array): Party | null {
+  return parseAny(any, (type, from, to) => {
+    if (type.endsWith('/google.protobuf.Struct')) return parseStruct(any, from, to)
+    if (type.endsWith('/google.protobuf.BytesValue')) return parseBytes(any, from, to)
+    return null
+  })
+}
+
+/** What the sender of an entry itself says of one end; only what it says, empty for the rest. */
+export interface Said {
+  readonly party: Party
+  /** Which side wrote the entry; '' where it does not say. */
+  readonly reporter: string
+}
+
+/** Null: `any` is not of `SAID_TYPE`. Never throws. */
+export function parseSaid(any: Uint8Array): Said | null {
+  return parseAny(any, (type, from, to) => {
+    if (type !== SAID_TYPE) return null
+    const fields = new Map<string, string>()
+    eachStructField(any, from, to, (key, valueFrom, valueTo) => {
+      if (fields.size < KEYS_MAX) fields.set(key, valueText(any, valueFrom, valueTo))
+    })
+    const said = (name: string): string => fields.get(name) ?? ''
+    return {
+      party: {
+        workload: said('workload'),
+        namespace: said('namespace'),
+        service: said('service'),
+        version: said('version'),
+        principal: said('identity'),
+        app: said('app'),
+        cluster: said('cluster'),
+      },
+      reporter: said('reporter'),
+    }
+  })
+}
+
+function parseAny<T>(any: Uint8Array, parse: (type: string, from: number, to: number) => T | null): T | null {
   let type = ''
   let from = -1
   let to = -1
@@ -22,10 +62,7 @@ export function parsePeer(any: Uint8Array): Party | null {
       to = valueTo
     }
   })
-  if (!whole || from < 0) return null
-  if (type.endsWith('/google.protobuf.Struct')) return parseStruct(any, from, to)
-  if (type.endsWith('/google.protobuf.BytesValue')) return parseBytes(any, from, to)
-  return null
+  return whole && from >= 0 ? parse(type, from, to) : null
 }
 
 /** Keys and labels read of one peer; the rest of a hostile one is left unread. */

@@ -57,6 +57,8 @@ export interface RowState {
   upstreamPeer: number
   downstreamRank: number
   upstreamRank: number
+  /** Flags that `OwnFields` of this row say. */
+  flags: number
   /** Whether this row has a trace id, a span id. */
   traced: number
   spanned: number
