@@ -4,8 +4,23 @@ import type { BatchBuilder } from '../model/batch-builder.ts'
 import { ROW_TABLES, type RowTable } from '../model/schema.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Journal } from './journal.ts'
+import type { Note } from './journal-format.ts'
 import type { Rollup } from './rollup.ts'
 import type { LiveSink, Stage } from './sink.ts'
+
+/**
+ * A receiver that can read its source again, such as a file. What it notes is written in one record with the rows, so
+ * that after a crash it goes on exactly behind the last row that is stored.
+ */
+export interface NoteSource {
+  /**
+   * Called right before rows are appended, in the middle of a commit too. Must say what is true once the rows that are in
+   * the builders now are stored: no row more, no row less. Empty when none of them is its own.
+   */
+  notes(): readonly Note[]
+  /** The journal has what `notes` last said. */
+  noted(): void
+}
 
 /**
  * Where the parts of one ingest thread meet: builders that receivers fill, and what happens to every batch.
@@ -24,6 +39,8 @@ export interface Lane extends Stage {
   flush(table: RowTable): boolean
   /** Hands on everything, and resolves when it is fsynced. Rejects when the journal has no room. */
   synced(): Promise<void>
+  /** From now on its notes go with the rows. Returns how to leave. */
+  addNoteSource(source: NoteSource): () => void
   /** Wall clock, ms: rows in memory arrived after this; null when there are none. */
   readonly pendingSinceMs: number | null
 }
@@ -67,6 +84,7 @@ class IngestLane implements Lane {
   readonly gate: Gate
   readonly #options: LaneOptions
   readonly #clock: () => number
+  readonly #noteSources = new Set<NoteSource>()
   #timer: NodeJS.Timeout | undefined
   #stopped = false
   /** When no builder held anything, last. */
@@ -107,19 +125,52 @@ class IngestLane implements Lane {
   flush(table: RowTable): boolean {
     const builder = this.builders[table]
     if (builder.rows === 0) return true
-    const { journal, rollup, ledger, live } = this.#options
-    const batch: Batch = builder.seal()
+    const notes = this.#notes()
+    if (notes.length > 0) return this.#flushGroup(notes)
+    const { journal } = this.#options
+    const batch = builder.seal()
     const block = batch.encode(journal.segmentId)
     if (journal.append(table, block) !== 'ok') {
       this.gate.close()
       return false
     }
-    ledger.journaled(table, block)
-    rollup.add(batch)
-    for (const sink of live) sink.take(batch)
-    builder.reset()
+    this.#journaled(batch, block)
     if (journal.shouldSeal(this.#clock())) this.#seal()
     return true
+  }
+
+  addNoteSource(source: NoteSource): () => void {
+    this.#noteSources.add(source)
+    return () => this.#noteSources.delete(source)
+  }
+
+  #notes(): Note[] {
+    const notes: Note[] = []
+    for (const source of this.#noteSources) notes.push(...source.notes())
+    return notes
+  }
+
+  /** Notes speak of rows in any of the builders, so all of them go, in one record. */
+  #flushGroup(notes: readonly Note[]): boolean {
+    const { journal } = this.#options
+    const batches = ROW_TABLES.filter((table) => this.builders[table].rows > 0).map((t) => this.builders[t].seal())
+    const parts = batches.map((batch) => ({ table: batch.table, block: batch.encode(journal.segmentId) }))
+    if (journal.appendGroup(parts, notes) !== 'ok') {
+      this.gate.close()
+      return false
+    }
+    for (const source of this.#noteSources) source.noted()
+    for (const [k, batch] of batches.entries()) this.#journaled(batch, parts[k]!.block)
+    if (journal.shouldSeal(this.#clock())) this.#seal()
+    return true
+  }
+
+  #journaled(batch: Batch, block: NativeBlock): void {
+    const { rollup, ledger, live } = this.#options
+    ledger.journaled(batch.table, block)
+    rollup.add(batch)
+    for (const sink of live) sink.take(batch)
+    this.builders[batch.table].reset()
   }
 
   async synced(): Promise<void> {
