@@ -275,6 +275,13 @@ export interface EntryWriter {
   commit(): Readonly<CommitResult>
   /** Entries added that are not rows yet. Above 0 after a commit: the gate is closed. */
   readonly pending: number
+  /** Entries taken over since the beginning; those refused at once, for their size, are not among them. */
+  readonly added: number
+  /**
+   * Of these, in the same order, how many have become rows or been rejected. Exact whenever `flush` is called, in the middle
+   * of a commit too: a receiver that can read its source again knows by it what the builders hold.
+   */
+  readonly taken: number
 }
 
 export interface CommitResult {

@@ -52,6 +52,8 @@ class Writer implements EntryWriter {
   #listStart = -1
   #listTcp = false
   #pending = 0
+  #added = 0
+  #taken = 0
   #blocked = false
   readonly #stream: AlsStreamState = { origin: null }
   #done = result()
@@ -63,6 +65,14 @@ class Writer implements EntryWriter {
 
   get pending(): number {
     return this.#pending
+  }
+
+  get added(): number {
+    return this.#added
+  }
+
+  get taken(): number {
+    return this.#taken
   }
 
   add(origin: Origin): boolean {
@@ -84,6 +94,7 @@ class Writer implements EntryWriter {
     }
     this.#segments[this.#count - 1]!.entries++
     this.#pending++
+    this.#added++
     return true
   }
 
@@ -161,6 +172,7 @@ class Writer implements EntryWriter {
     this.#count = 0
     this.#next = 0
     this.#pending = 0
+    this.#taken = this.#added
     encoder.reset()
     return true
   }
@@ -175,8 +187,10 @@ class Writer implements EntryWriter {
     let rejected = 0
     for (;;) {
       const decoded = decoder.decode(bytes, segment.start, segment.end, this.#stream, clock(), from)
-      rows += this.#tally(decoded)
+      const made = this.#tally(decoded)
+      rows += made
       rejected += decoded.rejected
+      this.#taken += made + decoded.rejected
       if (decoded.full === null) break
       from = decoded.resume
       if (flush(decoded.full)) continue
