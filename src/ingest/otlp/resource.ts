@@ -1,0 +1,187 @@
+import { createGenerations } from '../../lib/generations.ts'
+import type { Origin } from '../../model/batch.ts'
+import type { NodeReader } from '../als/node.ts'
+import { type AnyValueReader, createAnyValueReader } from './any-value.ts'
+import { Fields, LEN } from './fields.ts'
+import { ReverseWriter } from './reverse-writer.ts'
+import { lenientText } from './text.ts'
+
+/**
+ * Who sends: a Resource of OTLP, and where from. Envoy's access logger says `node_name`, `cluster_name`, `zone_name` and
+ * `log_name`; others use the semantic conventions (`service.*`, `k8s.*`, `cloud.*`, `host.*`).
+ */
+export interface Resource {
+  readonly attributes: ReadonlyMap<string, string>
+  /** By Envoy's own labels of access logs, or its SDK name. */
+  readonly envoy: boolean
+  /** Node id, or what stands for it: see `instanceOf`. */
+  readonly instance: string
+  /** `namespace/service`, or `service`; '' when it does not say. */
+  readonly job: string
+  /** The origin of rows whose durations are exact to `precisionNs`: one object for each. */
+  origin(precisionNs: number): Origin
+}
+
+/** What the transport knows of a sender. */
+export interface Sender {
+  /** `address:port`. */
+  readonly peer: string
+  /** Value of the header `x-sidecast-node`: names a node whose resource does not. '' without. */
+  readonly node: string
+}
+
+export interface ResourceReader {
+  /** The same object for the same bytes and sender, while it is remembered. Never throws. */
+  read(bytes: Uint8Array, start: number, end: number, sender: Sender): Resource
+}
+
+/** Header by which a sender without any id can be given one: `initial_metadata`, `request_headers_to_add`. */
+export const NODE_HEADER = 'x-sidecast-node'
+
+const RESOURCES_MAX = 20_000
+const ATTRIBUTES_MAX = 128
+/** Resources with more bytes are read anew each time. */
+const CACHED_BYTES_MAX = 4096
+const KEY_BYTES_MAX = 256
+const VALUE_BYTES_MAX = 512
+
+export function createResourceReader(options: { readonly nodes: NodeReader }): ResourceReader {
+  const known = createGenerations<string, Resource>(RESOURCES_MAX)
+  const any = createAnyValueReader({ depthMax: 8, bytesMax: VALUE_BYTES_MAX })
+  return {
+    read(bytes, start, end, sender) {
+      const content = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)
+      const cached = content.length <= CACHED_BYTES_MAX
+      const key = cached ? `${hostOf(sender.peer)}\n${sender.node}\n${content.toString('latin1')}` : ''
+      const found = cached ? known.get(key) : undefined
+      if (found !== undefined) return found
+      const resource = resourceOf(readAttributes(bytes, start, end, any), sender, options.nodes)
+      if (cached) known.set(key, resource)
+      return resource
+    },
+  }
+}
+
+/** `attributes` #1 of a Resource. */
+function readAttributes(bytes: Uint8Array, start: number, end: number, any: AnyValueReader): Map<string, string> {
+  const attributes = new Map<string, string>()
+  const fields = new Fields().enter(bytes, start, end)
+  const pair = new Fields()
+  while (fields.next()) {
+    if (fields.number !== 1 || fields.wireType !== LEN || attributes.size >= ATTRIBUTES_MAX) continue
+    const [key, from, to] = readPair(pair.into(fields))
+    attributes.set(key, any.text(bytes, from, to))
+  }
+  return attributes
+}
+
+/** Key and the range of the value of a KeyValue. */
+export function readPair(pair: Fields): [key: string, from: number, to: number] {
+  let key = ''
+  let from = 0
+  let to = 0
+  while (pair.next()) {
+    if (pair.wireType !== LEN) continue
+    if (pair.number === 1) key = lenientText(pair.bytes, pair.from, Math.min(pair.to, pair.from + KEY_BYTES_MAX))
+    else if (pair.number === 2) {
+      from = pair.from
+      to = pair.to
+    }
+  }
+  return [key, from, to]
+}
+
+function resourceOf(attributes: Map<string, string>, sender: Sender, nodes: NodeReader): Resource {
+  const get = (...names: string[]): string => {
+    for (const name of names) {
+      const value = attributes.get(name)
+      if (value !== undefined && value !== '') return value
+    }
+    return ''
+  }
+  const service = get('service.name').replace(/^unknown_service(?::.*)?$/, '')
+  const namespace = get('service.namespace')
+  const instance =
+    sender.node ||
+    get('node_name', 'envoy.node.id', 'service.instance.id', 'k8s.pod.name', 'host.name', 'container.id') ||
+    hostOf(sender.peer)
+  const origins = new Map<number, Origin>()
+  return {
+    attributes,
+    envoy: attributes.has('node_name') || attributes.has('log_name') || get('telemetry.sdk.name') === 'envoy',
+    instance,
+    job: namespace === '' ? service : `${namespace}/${service}`,
+    origin(precisionNs) {
+      const found = origins.get(precisionNs)
+      if (found !== undefined) return found
+      const origin = originOf({ get, instance, service, precisionNs, nodes })
+      origins.set(precisionNs, origin)
+      return origin
+    },
+  }
+}
+
+function originOf(known: {
+  readonly get: (...names: string[]) => string
+  readonly instance: string
+  readonly service: string
+  readonly precisionNs: number
+  readonly nodes: NodeReader
+}): Origin {
+  const { get, instance, service, precisionNs, nodes } = known
+  const identifier = encodeIdentifier({
+    id: instance,
+    cluster: get('cluster_name', 'envoy.cluster.name') || service,
+    region: get('cloud.region'),
+    zone: get('zone_name', 'cloud.availability_zone'),
+    logName: get('log_name', 'envoy.log_name'),
+  })
+  const described = nodes.read(identifier, 0, identifier.length)
+  const { self } = described
+  const workload = get(
+    'k8s.deployment.name',
+    'k8s.statefulset.name',
+    'k8s.daemonset.name',
+    'k8s.cronjob.name',
+    'k8s.job.name',
+    'k8s.replicaset.name',
+  )
+  return {
+    ...described,
+    source: 'otlp',
+    mesh: described.mesh || get('k8s.cluster.name', 'service.mesh'),
+    precisionNs,
+    self: {
+      ...self,
+      workload: workload || self.workload,
+      namespace: get('k8s.namespace.name', 'service.namespace') || self.namespace,
+      service: service || self.service,
+      version: get('service.version') || self.version,
+    },
+  }
+}
+
+/** As the first message of a stream of the access log service has it, so that a node is described in one place. */
+function encodeIdentifier(node: {
+  readonly id: string
+  readonly cluster: string
+  readonly region: string
+  readonly zone: string
+  readonly logName: string
+}): Buffer {
+  const writer = new ReverseWriter(512)
+  writer.text(2, node.logName)
+  const nodeFrom = writer.length
+  const localityFrom = writer.length
+  writer.text(2, node.zone)
+  writer.text(1, node.region)
+  writer.delimited(4, localityFrom)
+  writer.text(2, node.cluster)
+  writer.text(1, node.id)
+  writer.delimited(1, nodeFrom)
+  return writer.take()
+}
+
+export function hostOf(peer: string): string {
+  return peer.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+}
