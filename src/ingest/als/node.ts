@@ -49,14 +49,22 @@ export const UNKNOWN_ORIGIN: Origin = {
   nodeType: 'unknown',
 }
 
-interface Node {
+/** What mesh, workload and type of a node are worked out from. */
+export interface NodeFacts {
+  readonly id: string
+  readonly cluster: string
+  /** String values of the metadata. */
+  readonly metadata: ReadonlyMap<string, string>
+  readonly labels: ReadonlyMap<string, string>
+}
+
+interface Node extends NodeFacts {
   id: string
   cluster: string
   region: string
   zone: string
   subZone: string
   version: string
-  /** String values of the metadata. */
   readonly metadata: Map<string, string>
   readonly labels: Map<string, string>
 }
@@ -90,7 +98,7 @@ function readOrigin(bytes: Uint8Array, start: number, end: number): Origin {
     envoyVersion: node.version,
     logName,
     precisionNs: 1,
-    ...describe(node),
+    ...describeNode(node),
   }
 }
 
@@ -145,7 +153,8 @@ function readVersion(bytes: Uint8Array, start: number, end: number): string {
   return found ? numbers.join('.') : ''
 }
 
-function describe(node: Node): Described {
+/** What a node says of itself, in the ways of the meshes that are known. */
+export function describeNode(node: NodeFacts): Described {
   return (
     describeIstio(node) ??
     describeAppMesh(node) ??
@@ -169,7 +178,7 @@ const ISTIO_TYPES: Readonly<Record<string, Origin['nodeType']>> = {
  * `<type>~<ip>~<pod>.<namespace>~<dns domain>`, with metadata of 1.2 and later (NAME, NAMESPACE, WORKLOAD_NAME, LABELS …)
  * or the flat one of 1.0 and 1.1 (`app`, `version`, POD_NAME …).
  */
-function describeIstio(node: Node): Described | null {
+function describeIstio(node: NodeFacts): Described | null {
   const parts = node.id.split('~')
   if (parts.length !== 4) return null
   const { metadata, labels } = node
@@ -199,7 +208,7 @@ function describeIstio(node: Node): Described | null {
 }
 
 /** `[arn:aws:appmesh:<region>:<account>:]mesh/<mesh>/virtualNode|virtualGateway/<name>`. */
-function describeAppMesh(node: Node): Described | null {
+function describeAppMesh(node: NodeFacts): Described | null {
   const match = /^(?:arn:[^/]*:)?mesh\/([^/]+)\/(virtualNode|virtualGateway)\/([^/]+)\/?$/.exec(node.id)
   if (match === null) return null
   const [, mesh, kind, name] = match as unknown as [string, string, string, string]
@@ -214,7 +223,7 @@ function describeAppMesh(node: Node): Described | null {
  * Node id `<mesh>.<data plane>`, on Kubernetes `<mesh>.<pod>.<namespace>`; cluster is the tag `kuma.io/service`,
  * `<service>_<namespace>_svc_<port>`. `dataplane.proxyType` is `dataplane`, `ingress` or `egress`.
  */
-function describeKuma(node: Node): Described | null {
+function describeKuma(node: NodeFacts): Described | null {
   const type = node.metadata.get('dataplane.proxyType')
   if (type === undefined && !node.metadata.has('dataplane.admin.port')) return null
   const [mesh = '', ...rest] = node.id.split('.')
@@ -233,7 +242,7 @@ function describeKuma(node: Node): Described | null {
 }
 
 /** Metadata `role`: `<namespace>~<proxy>`. */
-function describeGloo(node: Node): Described | null {
+function describeGloo(node: NodeFacts): Described | null {
   const role = node.metadata.get('role')?.split('~') ?? []
   if (role.length < 2) return null
   // The newer gateway writes `<implementation>~<namespace>~<name>`.
@@ -242,7 +251,7 @@ function describeGloo(node: Node): Described | null {
 }
 
 /** Node id is the id of the proxy's service, cluster the service; metadata `namespace` and `partition`. */
-function describeConsul(node: Node): Described | null {
+function describeConsul(node: NodeFacts): Described | null {
   const { metadata } = node
   const namespace = metadata.get('namespace')
   if (namespace === undefined || !metadata.has('partition')) return null
@@ -257,7 +266,7 @@ function describeConsul(node: Node): Described | null {
 const CONSUL_GATEWAYS = new Set(['mesh-gateway', 'ingress-gateway', 'terminating-gateway', 'api-gateway'])
 
 /** Pod `envoy-<namespace>-<gateway>-<hash>-…`, cluster `<namespace>/<gateway>` (or the class, of merged gateways). */
-function describeEnvoyGateway(node: Node): Described | null {
+function describeEnvoyGateway(node: NodeFacts): Described | null {
   if (!/^envoy-.+-[0-9a-f]{8}-[a-z0-9]{5,10}-[a-z0-9]{5}$/.test(node.id)) return null
   const [namespace, gateway] = node.cluster.includes('/') ? node.cluster.split('/') : ['', node.cluster]
   return {
@@ -268,7 +277,7 @@ function describeEnvoyGateway(node: Node): Described | null {
 }
 
 /** Pod name as id, cluster always `projectcontour`. */
-function describeContour(node: Node): Described | null {
+function describeContour(node: NodeFacts): Described | null {
   if (node.cluster !== 'projectcontour') return null
   return { mesh: '', nodeType: 'router', self: party({ workload: workloadOfPod(node.id) }) }
 }
