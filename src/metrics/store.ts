@@ -22,12 +22,13 @@ export interface MetricStore extends Stage {
 
   /**
    * An absolute value of a counter. A decrease, or a later `startMs`, is a reset of the sender's counter. `startMs` is when
-   * it was 0 (OTLP start time, OpenMetrics `_created`); when absent, the time of the first value after a reset.
+   * it was 0 (OTLP start time, OpenMetrics `_created`); when absent it is not known before the first decrease.
    */
   setCounter(series: Series, timeMs: number, value: number, startMs?: number): void
   /**
    * An increase of a counter. Added up here, from 0 at the first one of this process. Written to the journal within 50 ms,
-   * and a second for a series that changes all the time; at once by `synced`.
+   * and a second for a series that changes all the time; at once by `synced`. With `startMs` (OTLP delta) the increase is
+   * of (startMs, timeMs], and one that is not later than the last one came twice and is dropped.
    */
   addCounter(series: Series, timeMs: number, delta: number, startMs?: number): void
   setGauge(series: Series, timeMs: number, value: number): void
@@ -115,6 +116,8 @@ export interface MetricStoreCounters {
   duplicates: number
   /** Written, but older than what the series had. */
   outOfOrder: number
+  /** Writes dropped: more than a day ahead, or older than stats are kept. */
+  outOfBounds: number
   /** Writes dropped for what they are: no number, a negative delta, bounds that do not ascend. */
   invalid: number
   /** Rows dropped because the journal had no room and the buffer for them was full. */

@@ -43,19 +43,19 @@ export const LOW_CARDINALITY_PREFIX = words(1)
 const ADDITIONAL_KEYS = 0x600
 
 /**
- * The part of a LowCardinality column after its prefix: key list, then an index of one or two bytes for each of `rows`.
- * `indexes` must be as wide as `keys` asks for: one byte up to 256 keys.
+ * The part of a LowCardinality column after its prefix: key list, then an index of one, two or four bytes for each of
+ * `rows`. `indexes` must be as wide as `keys` asks for: one byte up to 256 keys.
  */
 export function lowCardinality(
   out: Uint8Array[],
   keyList: Uint8Array,
   keys: number,
-  indexes: Uint8Array | Uint16Array,
+  indexes: Uint8Array | Uint16Array | Uint32Array,
   rows: number,
 ): void {
   const width = indexes.BYTES_PER_ELEMENT
   out.push(
-    words(ADDITIONAL_KEYS | (width - 1), keys),
+    words(ADDITIONAL_KEYS | (width >> 1), keys),
     keyList,
     words(rows),
     new Uint8Array(indexes.buffer, indexes.byteOffset, rows * width),

@@ -2,6 +2,7 @@ import { SidecastError } from '../errors.ts'
 import type { Batch, NativeBlock } from '../model/batch.ts'
 import type { BatchBuilder } from '../model/batch-builder.ts'
 import { ROW_TABLES, type RowTable } from '../model/schema.ts'
+import type { TableBuilder } from '../model/table-builder.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Journal } from './journal.ts'
 import type { Note } from './journal-format.ts'
@@ -37,6 +38,8 @@ export interface Lane extends Stage {
   readonly gate: LaneGate
   /** Hands on what the builder of `table` holds. False when the journal has no room: the rows stay where they are. */
   flush(table: RowTable): boolean
+  /** The same for what stats and spans have in their builders. */
+  flushSides(): boolean
   /** Hands on everything, and resolves when it is fsynced. Rejects when the journal has no room. */
   synced(): Promise<void>
   /** From now on its notes go with the rows. Returns how to leave. */
@@ -49,6 +52,14 @@ export interface LaneGate {
   readonly closed: boolean
   onOpen(listener: () => void): void
   onClose(listener: () => void): void
+}
+
+/** What goes to the journal beside the rows of requests: stats, spans. */
+export interface SideSource {
+  /** In the order in which they have to be appended. */
+  readonly builders: readonly TableBuilder[]
+  /** Called before the builders are handed on, to write into them what was gathered. `all`: what may wait a little as well. */
+  gather(all: boolean): void
 }
 
 /** What the lane tells the ledger. */
@@ -65,6 +76,7 @@ export interface LaneOptions {
   readonly rollup: Rollup
   readonly ledger: LaneLedger
   readonly live: readonly LiveSink[]
+  readonly sides?: readonly SideSource[]
   readonly log: Log
   /** How long rows may wait in memory: what a killed process loses, at most. */
   readonly flushMs?: number
@@ -113,6 +125,10 @@ class IngestLane implements Lane {
       if (this.flush(table)) continue
       this.#options.ledger.dropped('journal_full', rows)
       this.#options.log.error({ table, rows }, 'rows were lost at shutdown: the journal has no room')
+    }
+    if (!this.flushSides(true)) {
+      const left = this.#sides.flatMap(({ builders }) => builders.map(({ table, rows }) => ({ table, rows })))
+      this.#options.log.error({ left }, 'stats and spans were lost at shutdown: the journal has no room')
     }
     this.#seal()
     await this.#options.journal.synced()
@@ -173,8 +189,29 @@ class IngestLane implements Lane {
     this.builders[batch.table].reset()
   }
 
+  flushSides(all = false): boolean {
+    const { journal } = this.#options
+    for (const side of this.#sides) {
+      side.gather(all)
+      for (const builder of side.builders) {
+        if (builder.rows === 0) continue
+        if (journal.append(builder.table, builder.encode(journal.segmentId)) !== 'ok') {
+          this.gate.close()
+          return false
+        }
+        builder.reset()
+      }
+    }
+    if (journal.shouldSeal(this.#clock())) this.#seal()
+    return true
+  }
+
+  get #sides(): readonly SideSource[] {
+    return this.#options.sides ?? []
+  }
+
   async synced(): Promise<void> {
-    if (!this.#flushAll()) throw new SidecastError('SC4104', 'the journal has no room')
+    if (!this.#flushAll(true)) throw new SidecastError('SC4104', 'the journal has no room')
     await this.#options.journal.synced()
   }
 
@@ -199,10 +236,11 @@ class IngestLane implements Lane {
     this.gate.open()
   }
 
-  #flushAll(): boolean {
-    let all = true
-    for (const table of ROW_TABLES) all = this.flush(table) && all
-    return all
+  /** `all`: what stats may hold back for a little while as well. */
+  #flushAll(all = false): boolean {
+    let done = true
+    for (const table of ROW_TABLES) done = this.flush(table) && done
+    return this.flushSides(all) && done
   }
 }
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import { type ClickHouse, createClickHouse } from '../../../src/adapters/clickhouse/client.ts'
 import { MIGRATIONS, migrate } from '../../../src/adapters/clickhouse/migrations.ts'
-import { ROW_TABLES, TABLES } from '../../../src/model/schema.ts'
+import { ROW_TABLES, SIDE_TABLES, TABLES } from '../../../src/model/schema.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { never, RETENTION } from '../../support/clickhouse.ts'
 import { startTestStore, type TestStore } from '../../support/store.ts'
@@ -15,6 +15,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await test?.stop()
 })
+
+const NEWEST = MIGRATIONS.at(-1)!.version
 
 function empty(): ClickHouse {
   const clickhouse = createClickHouse({
@@ -34,26 +36,26 @@ const up = (clickhouse: ClickHouse, more: Partial<Parameters<typeof migrate>[0]>
 
 it('makes every table, and changes nothing the second time', async () => {
   const clickhouse = empty()
-  expect(await up(clickhouse)).toEqual({ from: 0, to: 1, changed: [] })
+  expect(await up(clickhouse)).toEqual({ from: 0, to: NEWEST, changed: [] })
   const names = await rows<{ name: string }>(
     clickhouse,
     'SELECT name FROM system.tables WHERE database = currentDatabase()',
   )
   expect(names.map(({ name }) => name).sort()).toEqual([...TABLES, 'latency_1h_from_1m', 'migrations', 'state'].sort())
-  expect(await up(clickhouse)).toEqual({ from: 1, to: 1, changed: [] })
+  expect(await up(clickhouse)).toEqual({ from: NEWEST, to: NEWEST, changed: [] })
 })
 
 it('may be run by several processes at once', async () => {
   const database = empty()
   const all = await Promise.all([1, 2, 3].map(() => up(database)))
-  expect(all.map(({ to }) => to)).toEqual([1, 1, 1])
-  expect(await up(database)).toEqual({ from: 1, to: 1, changed: [] })
+  expect(all.map(({ to }) => to)).toEqual([NEWEST, NEWEST, NEWEST])
+  expect(await up(database)).toEqual({ from: NEWEST, to: NEWEST, changed: [] })
 })
 
 it('refuses data of a newer program, by name', async () => {
   const clickhouse = empty()
   await up(clickhouse)
-  await run(clickhouse, "INSERT INTO migrations (version, name) SELECT 7, 'histograms of bytes'")
+  await run(clickhouse, "INSERT INTO migrations (version, name) SELECT 77, 'histograms of bytes'")
   await expect(up(clickhouse)).rejects.toMatchObject({
     code: 'SC3102',
     message: expect.stringContaining('histograms of bytes'),
@@ -63,13 +65,31 @@ it('refuses data of a newer program, by name', async () => {
 it('goes on from the layout it finds', async () => {
   const clickhouse = empty()
   await up(clickhouse)
-  const second = {
-    version: 2,
+  const next = {
+    version: NEWEST + 1,
     name: 'another table',
     statements: (db: string) => [`CREATE TABLE \`${db}\`.more (a UInt8) ENGINE = MergeTree ORDER BY a`],
   }
-  expect(await up(clickhouse, { migrations: [...MIGRATIONS, second] })).toEqual({ from: 1, to: 2, changed: [] })
+  expect(await up(clickhouse, { migrations: [...MIGRATIONS, next] })).toEqual({
+    from: NEWEST,
+    to: NEWEST + 1,
+    changed: [],
+  })
   expect(await rows(clickhouse, 'SELECT count() AS n FROM more')).toEqual([{ n: 0 }])
+})
+
+it('adds the tables of stats and spans to a store of the first layout', async () => {
+  const clickhouse = empty()
+  const first = MIGRATIONS.slice(0, 1)
+  await clickhouse.createDatabase(never)
+  const statements = first.flatMap(({ statements }) => statements(clickhouse.database, RETENTION))
+  for (const sql of statements) await run(clickhouse, sql)
+  const before = await rows<{ name: string }>(clickhouse, 'SHOW TABLES')
+  expect(before.map(({ name }) => name)).not.toContain('samples')
+  await up(clickhouse)
+  for (const table of SIDE_TABLES) {
+    expect(await rows(clickhouse, `SELECT count() AS n FROM ${table}`)).toEqual([{ n: 0 }])
+  }
 })
 
 it('adds a column that is new, and sets expressions again when they changed', async () => {
@@ -93,7 +113,7 @@ it('changes how long rows are kept', async () => {
   await up(clickhouse)
   const retention = { ...RETENTION, rowsMs: 3 * 86_400_000 }
   const { changed } = await up(clickhouse, { retention })
-  expect([...changed].sort()).toEqual(ROW_TABLES.map((table) => `${table} TTL`).sort())
+  expect([...changed].sort()).toEqual([...ROW_TABLES, 'spans'].map((table) => `${table} TTL`).sort())
   expect(await up(clickhouse, { retention })).toMatchObject({ changed: [] })
   const [table] = await rows<{ engine: string }>(
     clickhouse,
