@@ -117,7 +117,8 @@ export class Fields {
 
   /** A delimited field as text. What is not UTF-8 becomes U+FFFD: Envoy copies header bytes into strings as they are. */
   text(bytesMax: number): string {
-    return textOf(this.bytes, this.from, Math.min(this.to, this.from + bytesMax))
+    const to = Math.min(this.to, this.from + bytesMax)
+    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset + this.from, to - this.from).toString('utf8')
   }
 
   #varint(): boolean {
@@ -165,7 +166,3 @@ export const FIXED32 = 5
 
 const TWO_32 = 2 ** 32
 const NOTHING = new Uint8Array(0)
-
-export function textOf(bytes: Uint8Array, from: number, to: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('utf8')
-}

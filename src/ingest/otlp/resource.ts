@@ -14,7 +14,9 @@ export interface Resource {
   readonly attributes: ReadonlyMap<string, string>
   /** By Envoy's own labels of access logs, or its SDK name. */
   readonly envoy: boolean
-  /** Node id, or what stands for it: see `instanceOf`. */
+  /** Whether the start times of its cumulative values are what they should be: not from an Envoy before 1.37. */
+  readonly startTimes: boolean
+  /** Node id, or what stands for it: the pod, the host, or the address it sends from. */
   readonly instance: string
   /** `namespace/service`, or `service`; '' when it does not say. */
   readonly job: string
@@ -106,9 +108,11 @@ function resourceOf(attributes: Map<string, string>, sender: Sender, nodes: Node
     get('node_name', 'envoy.node.id', 'service.instance.id', 'k8s.pod.name', 'host.name', 'container.id') ||
     hostOf(sender.peer)
   const origins = new Map<number, Origin>()
+  const envoy = attributes.has('node_name') || attributes.has('log_name') || get('telemetry.sdk.name') === 'envoy'
   return {
     attributes,
-    envoy: attributes.has('node_name') || attributes.has('log_name') || get('telemetry.sdk.name') === 'envoy',
+    envoy,
+    startTimes: !envoy || isSince137(get('telemetry.sdk.version')),
     instance,
     job: namespace === '' ? service : `${namespace}/${service}`,
     origin(precisionNs) {
@@ -119,6 +123,12 @@ function resourceOf(attributes: Map<string, string>, sender: Sender, nodes: Node
       return origin
     },
   }
+}
+
+/** `<commit>/1.40.0/Clean/RELEASE/BoringSSL`. */
+function isSince137(version: string): boolean {
+  const [, major = '0', minor = '0'] = /(?:^|\/)(\d+)\.(\d+)\.\d+/.exec(version) ?? []
+  return Number(major) > 1 || (Number(major) === 1 && Number(minor) >= 37)
 }
 
 function originOf(known: {
