@@ -34,7 +34,7 @@ export interface MetricStore extends Stage {
   setGauge(series: Series, timeMs: number, value: number): void
   /** A change of a gauge (StatsD `+3|g`). Written as `addCounter`. */
   addGauge(series: Series, timeMs: number, delta: number): void
-  /** A histogram, summary, or single observations: see `Distribution`. */
+  /** A histogram, summary, or single observations: see `Distribution`. Of series of these two types alone. */
   distribution(series: Series, timeMs: number, distribution: Distribution): void
   /** The series has ended or its sender is gone: queries after this time do not see it. */
   stale(series: Series, timeMs: number): void
@@ -118,7 +118,7 @@ export interface MetricStoreCounters {
   outOfOrder: number
   /** Writes dropped: more than a day ahead, or older than stats are kept. */
   outOfBounds: number
-  /** Writes dropped for what they are: no number, a negative delta, bounds that do not ascend. */
+  /** Writes dropped for what they are: no number, a negative delta, bounds that do not ascend, another type than the series has. */
   invalid: number
   /** Rows dropped because the journal had no room and the buffer for them was full. */
   droppedFull: number
