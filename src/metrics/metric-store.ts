@@ -216,9 +216,10 @@ class Metrics implements MetricStore, SideSource {
     series.histogram ??= emptyHistogram(series.startMs)
     if (!add(series.histogram, distribution)) {
       // Other buckets than before: what there was ends with its last row, and a new one begins.
-      if (series.dirty) this.#histogram(series, this.#rowTime(series), series.histogram, 0)
+      if (series.dirty) this.#write(series)
       series.startMs = Math.max(series.rowMs + 1, startMs ?? 0)
       series.histogram = emptyHistogram(series.startMs)
+      series.zeroDue = true
       add(series.histogram, distribution)
       this.#reset(series)
     }
@@ -272,8 +273,8 @@ class Metrics implements MetricStore, SideSource {
     }
   }
 
-  gather(all: boolean): void {
-    if (this.#gathering) return
+  gather(all: boolean): boolean {
+    if (this.#gathering) return true
     this.#gathering = true
     this.#nowMs = this.#options.clock.now()
     const dirty = this.#dirty
@@ -283,8 +284,10 @@ class Metrics implements MetricStore, SideSource {
       // Changes that are no row yet stay in the sum, and are written as soon as there is room.
       if (!due || this.#full || !this.#write(series)) this.#dirty.push(series)
     }
+    const done = !this.#full
     if (this.#nowMs - this.#upkeepMs >= UPKEEP_MS || this.#nowMs < this.#upkeepMs) this.#upkeep()
     this.#gathering = false
+    return done
   }
 
   /** Repeats sums that do not change, and forgets what is idle. */
@@ -360,9 +363,8 @@ class Metrics implements MetricStore, SideSource {
     series.accumulated = true
     series.value = 0
     series.histogram = isDistribution(series) ? emptyHistogram(series.startMs) : null
-    if (series.histogram === null) this.#sample(series, series.startMs, 0, series.startMs, 0)
-    else this.#histogram(series, series.startMs, series.histogram, 0)
-    // The first increase need not wait because of the row of its zero.
+    series.zeroDue = true
+    // The first increase need not wait.
     series.writtenMs = 0
   }
 
@@ -387,8 +389,14 @@ class Metrics implements MetricStore, SideSource {
     return Math.max(series.timeMs, series.rowMs + 1)
   }
 
-  /** The sum as a row. */
+  /** The sum as a row, after its zero. */
   #write(series: SeriesState): boolean {
+    if (series.zeroDue) {
+      const { startMs, histogram } = series
+      if (histogram === null ? !this.#sample(series, startMs, 0, startMs, 0) : !this.#zeroHistogram(series))
+        return false
+      series.zeroDue = false
+    }
     const timeMs = this.#rowTime(series)
     const written =
       series.histogram === null
@@ -396,6 +404,10 @@ class Metrics implements MetricStore, SideSource {
         : this.#histogram(series, timeMs, series.histogram, 0)
     if (written) series.dirty = false
     return written
+  }
+
+  #zeroHistogram(series: SeriesState): boolean {
+    return this.#histogram(series, series.startMs, emptyHistogram(series.startMs), 0)
   }
 
   get #full(): boolean {

@@ -31,6 +31,8 @@ export class SeriesState implements Series {
   accumulated = false
   /** Time of the last increase that was added; −1 before the first. */
   addedMs = -1
+  /** The zero that it began with is no row yet. */
+  zeroDue = false
   /** Has changes that are no row yet. */
   dirty = false
   /** Time of the last row. */

@@ -58,8 +58,11 @@ export interface LaneGate {
 export interface SideSource {
   /** In the order in which they have to be appended. */
   readonly builders: readonly TableBuilder[]
-  /** Called before the builders are handed on, to write into them what was gathered. `all`: what may wait a little as well. */
-  gather(all: boolean): void
+  /**
+   * Called before the builders are handed on, to write into them what was gathered. `all`: what may wait a little as well.
+   * False when the builders are full before everything was written: then it is called again after they are empty.
+   */
+  gather(all: boolean): boolean
 }
 
 /** What the lane tells the ledger. */
@@ -192,14 +195,16 @@ class IngestLane implements Lane {
   flushSides(all = false): boolean {
     const { journal } = this.#options
     for (const side of this.#sides) {
-      side.gather(all)
-      for (const builder of side.builders) {
-        if (builder.rows === 0) continue
-        if (journal.append(builder.table, builder.encode(journal.segmentId)) !== 'ok') {
-          this.gate.close()
-          return false
+      for (let gathered = false; !gathered; ) {
+        gathered = side.gather(all)
+        for (const builder of side.builders) {
+          if (builder.rows === 0) continue
+          if (journal.append(builder.table, builder.encode(journal.segmentId)) !== 'ok') {
+            this.gate.close()
+            return false
+          }
+          builder.reset()
         }
-        builder.reset()
       }
     }
     if (journal.shouldSeal(this.#clock())) this.#seal()

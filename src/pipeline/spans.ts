@@ -102,7 +102,7 @@ export function createSpanStore(options: SpanStoreOptions): SpanStore {
     return true
   }
 
-  return { builders: [builder], gather: () => {}, add, synced, counters }
+  return { builders: [builder], gather: () => true, add, synced, counters }
 }
 
 /** Four bytes from `at`, big-endian; 0 for what is not there. */

@@ -13,7 +13,7 @@ export function metricsRig(options: { seriesMax?: number; rowsMax?: number } = {
   const tables: Record<'series' | 'samples' | 'histograms', NativeRow[]> = { series: [], samples: [], histograms: [] }
   const journal = { full: false, blocks: 0 }
   const flush = (all = false): boolean => {
-    metrics.gather(all)
+    const gathered = metrics.gather(all)
     if (journal.full) return false
     for (const builder of metrics.builders) {
       if (builder.rows === 0) continue
@@ -26,7 +26,7 @@ export function metricsRig(options: { seriesMax?: number; rowsMax?: number } = {
       builder.reset()
       journal.blocks++
     }
-    return true
+    return gathered || flush(all)
   }
   const metrics = createMetricStore({
     flush: () => flush(),
