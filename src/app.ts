@@ -13,6 +13,7 @@ import { createAlsReceiver } from './ingest/als/receiver.ts'
 import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
+import { createMetricStore } from './metrics/metric-store.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
 import { createDelivery } from './pipeline/delivery.ts'
 import { openJournal } from './pipeline/journal.ts'
@@ -21,6 +22,7 @@ import { createLedger } from './pipeline/ledger.ts'
 import { createRedaction } from './pipeline/redact.ts'
 import { createRollup } from './pipeline/rollup.ts'
 import type { Stage } from './pipeline/sink.ts'
+import { createSpanStore } from './pipeline/spans.ts'
 import { createQueryServer } from './query/server.ts'
 import { createStatus } from './status.ts'
 import { createStore, type Store } from './store/supervisor.ts'
@@ -99,6 +101,13 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   })
   const resolver = createIdentityResolver({ rules: config.identity.rules })
   const rollup = createRollup({ keysPerMinuteMax: config.rollup.keysMax })
+  const beside = { flush: () => lane.flushSides(), synced: () => lane.synced(), clock }
+  const metrics = createMetricStore({
+    ...beside,
+    seriesMax: config.metrics.seriesMax,
+    keepMs: retention.metricsMs,
+  })
+  const spans = createSpanStore(beside)
   const lane = createLane({
     builders: {
       requests: createBatchBuilder({ table: 'requests', rowsMax: REQUEST_ROWS, resolver }),
@@ -110,6 +119,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     rollup,
     ledger,
     live: config.adapters.prometheus.enabled ? [mesh] : [],
+    sides: [metrics, spans],
     log,
   })
   const nodes = createNodeReader()

@@ -126,6 +126,15 @@ export const configSchema = object({
     otlp: later('OTLP out'),
     kafka: later('Kafka out'),
   }),
+  metrics: object({
+    seriesMax: count(
+      1_000_000,
+      1000,
+      20_000_000,
+      'Series of stats in memory, 1 kB each; writes to further ones are dropped',
+    ),
+    sampleEvery: duration('15s', 'How often /metrics and /metrics/mesh are stored as stats'),
+  }),
   retention: object({
     rows: duration('7d', 'Rows of single requests'),
     minutes: duration('90d', 'Rollups of one minute'),
