@@ -19,10 +19,7 @@ export function encodeResponse(answer: Extract<Answer, { status: 'ok' }>): Buffe
 
 const REJECTED_NAMES = { logs: 'rejectedLogRecords', metrics: 'rejectedDataPoints', traces: 'rejectedSpans' } as const
 
-export function jsonResponse(
-  signal: keyof typeof REJECTED_NAMES,
-  answer: Extract<Answer, { status: 'ok' }>,
-): string {
+export function jsonResponse(signal: keyof typeof REJECTED_NAMES, answer: Extract<Answer, { status: 'ok' }>): string {
   if (answer.rejected === 0) return '{}'
   // 64-bit numbers are texts in JSON.
   const partialSuccess = { [REJECTED_NAMES[signal]]: String(answer.rejected), errorMessage: answer.message }

@@ -132,14 +132,7 @@ class OtlpExporter implements Exporter {
     return { status: 'ok', rejected, message: rejected === 0 ? '' : describe(decoded) }
   }
 
-  #decode(
-    signal: Signal,
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    sender: Sender,
-    now: number,
-  ): Decoded {
+  #decode(signal: Signal, bytes: Uint8Array, start: number, end: number, sender: Sender, now: number): Decoded {
     const { logs, writer, metrics, traces, spans, flushSpans } = this.#options
     if (signal === 'metrics') return metrics.decode(bytes, start, end, sender, now)
     if (signal === 'traces') {

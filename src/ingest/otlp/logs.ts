@@ -32,11 +32,18 @@ export interface LogsCounters {
 export interface LogsDecoderOptions {
   readonly writer: EntryWriter
   readonly resources: ResourceReader
-  /** For bodies, tried in order; the one that fits is tried first from then on. */
-  readonly parsers: readonly LineParser[]
+  /** Makes what reads bodies that are lines: one for each sender, since a sender writes one form. */
+  readonly createParser: () => LineParser
   /** Attribute → name of a column, before the names known by themselves. */
   readonly attributes?: Readonly<Record<string, string>>
   readonly recordAttributesMax?: number
+}
+
+/** How a sender tells its entries. */
+interface Habit {
+  readonly parser: LineParser
+  /** The last record without telling attributes was a line. */
+  lines: boolean
 }
 
 /** Precision of what Envoy writes unless asked otherwise: whole milliseconds. */
@@ -66,8 +73,7 @@ class Decoder implements LogsDecoder {
   readonly #scope = new Fields()
   readonly #record = new Fields()
   readonly #body = new Fields()
-  /** Which parser read the last body of a resource: index, −1 when attributes did. */
-  readonly #habits = new WeakMap<Resource, number>()
+  readonly #habits = new WeakMap<Resource, Habit>()
   /** Upper half of the last time, with what it stands for. */
   #high = 0
   #highSeconds = 0
@@ -136,8 +142,9 @@ class Decoder implements LogsDecoder {
     this.#items++
     const { writer } = this.#options
     const { entry } = writer
-    const habit = this.#habits.get(resource) ?? -1
-    let precisionNs = habit >= 0 ? this.#line(habit, entry) : 0
+    // A sender whose last record was told by its body is asked for the body first.
+    const habit = this.#habits.get(resource)
+    let precisionNs = habit?.lines === true ? this.#line(resource) : 0
     if (!this.#fields(precisionNs === 0)) {
       entry.reset()
       this.#refuse('malformed', this.#record.at)
@@ -147,8 +154,8 @@ class Decoder implements LogsDecoder {
     const recognised = attributes.evidence > 0 || (resource.envoy && attributes.known > 0)
     if (precisionNs === 0 && !recognised) {
       entry.reset()
-      precisionNs = this.#anyLine(resource)
-      if (precisionNs > 0) this.#fields(false)
+      precisionNs = habit?.lines === true ? 0 : this.#line(resource)
+      if (precisionNs > 0 || habit?.lines === true) this.#fields(precisionNs === 0)
     }
     if (precisionNs > 0) this.counters.lines++
     else if (recognised) this.counters.attributes++
@@ -236,29 +243,19 @@ class Decoder implements LogsDecoder {
     return !body.broken
   }
 
-  /** Reads the body as a line of the parser that fitted last. 0: it does not fit; otherwise the precision. */
-  #line(index: number, entry: EntryWriter['entry']): number {
+  /** Reads the body as a line into the entry, which is empty. 0: it is none, and the entry is empty; else its precision. */
+  #line(resource: Resource): number {
     const text = this.#bodyText()
-    if (text === null) return 0
-    const parser = this.#options.parsers[index]!
-    if (parser.parse(text, entry) === null) return parser.precisionNs
-    entry.reset()
-    return 0
-  }
-
-  #anyLine(resource: Resource): number {
-    const { parsers } = this.#options
-    if (parsers.length === 0) return 0
-    const text = this.#bodyText()
-    if (text === null) return 0
-    const { entry } = this.#options.writer
-    for (let k = 0; k < parsers.length; k++) {
-      if (parsers[k]!.parse(text, entry) === null) {
-        this.#habits.set(resource, k)
-        return parsers[k]!.precisionNs
-      }
-      entry.reset()
+    if (text === null || text === '') return 0
+    let habit = this.#habits.get(resource)
+    if (habit === undefined) {
+      habit = { parser: this.#options.createParser(), lines: false }
+      this.#habits.set(resource, habit)
     }
+    const { entry } = this.#options.writer
+    habit.lines = habit.parser.parse(text, entry) === null
+    if (habit.lines) return habit.parser.precisionNs
+    entry.reset()
     return 0
   }
 

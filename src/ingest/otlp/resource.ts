@@ -1,9 +1,8 @@
 import { createGenerations } from '../../lib/generations.ts'
 import type { Origin } from '../../model/batch.ts'
-import type { NodeReader } from '../als/node.ts'
+import type { Origins } from '../entry/origins.ts'
 import { type AnyValueReader, createAnyValueReader } from './any-value.ts'
 import { Fields, LEN } from './fields.ts'
-import { ReverseWriter } from './reverse-writer.ts'
 import { lenientText } from './text.ts'
 
 /**
@@ -47,7 +46,7 @@ const CACHED_BYTES_MAX = 4096
 const KEY_BYTES_MAX = 256
 const VALUE_BYTES_MAX = 512
 
-export function createResourceReader(options: { readonly nodes: NodeReader }): ResourceReader {
+export function createResourceReader(options: { readonly origins: Origins }): ResourceReader {
   const known = createGenerations<string, Resource>(RESOURCES_MAX)
   const any = createAnyValueReader({ depthMax: 8, bytesMax: VALUE_BYTES_MAX })
   return {
@@ -57,7 +56,7 @@ export function createResourceReader(options: { readonly nodes: NodeReader }): R
       const key = cached ? `${hostOf(sender.peer)}\n${sender.node}\n${content.toString('latin1')}` : ''
       const found = cached ? known.get(key) : undefined
       if (found !== undefined) return found
-      const resource = resourceOf(readAttributes(bytes, start, end, any), sender, options.nodes)
+      const resource = resourceOf(readAttributes(bytes, start, end, any), sender, options.origins)
       if (cached) known.set(key, resource)
       return resource
     },
@@ -93,7 +92,7 @@ export function readPair(pair: Fields): [key: string, from: number, to: number] 
   return [key, from, to]
 }
 
-function resourceOf(attributes: Map<string, string>, sender: Sender, nodes: NodeReader): Resource {
+function resourceOf(attributes: Map<string, string>, sender: Sender, all: Origins): Resource {
   const get = (...names: string[]): string => {
     for (const name of names) {
       const value = attributes.get(name)
@@ -118,7 +117,7 @@ function resourceOf(attributes: Map<string, string>, sender: Sender, nodes: Node
     origin(precisionNs) {
       const found = origins.get(precisionNs)
       if (found !== undefined) return found
-      const origin = originOf({ get, instance, service, precisionNs, nodes })
+      const origin = originOf({ get, instance, service, precisionNs, origins: all })
       origins.set(precisionNs, origin)
       return origin
     },
@@ -136,60 +135,32 @@ function originOf(known: {
   readonly instance: string
   readonly service: string
   readonly precisionNs: number
-  readonly nodes: NodeReader
+  readonly origins: Origins
 }): Origin {
-  const { get, instance, service, precisionNs, nodes } = known
-  const identifier = encodeIdentifier({
-    id: instance,
-    cluster: get('cluster_name', 'envoy.cluster.name') || service,
+  const { get, instance, service, precisionNs, origins } = known
+  return origins.of({
+    source: 'otlp',
+    precisionNs,
+    nodeId: instance,
+    nodeCluster: get('cluster_name', 'envoy.cluster.name') || service,
     region: get('cloud.region'),
     zone: get('zone_name', 'cloud.availability_zone'),
     logName: get('log_name', 'envoy.log_name'),
-  })
-  const described = nodes.read(identifier, 0, identifier.length)
-  const { self } = described
-  const workload = get(
-    'k8s.deployment.name',
-    'k8s.statefulset.name',
-    'k8s.daemonset.name',
-    'k8s.cronjob.name',
-    'k8s.job.name',
-    'k8s.replicaset.name',
-  )
-  return {
-    ...described,
-    source: 'otlp',
-    mesh: described.mesh || get('k8s.cluster.name', 'service.mesh'),
-    precisionNs,
+    mesh: get('k8s.cluster.name'),
     self: {
-      ...self,
-      workload: workload || self.workload,
-      namespace: get('k8s.namespace.name', 'service.namespace') || self.namespace,
-      service: service || self.service,
-      version: get('service.version') || self.version,
+      workload: get(
+        'k8s.deployment.name',
+        'k8s.statefulset.name',
+        'k8s.daemonset.name',
+        'k8s.cronjob.name',
+        'k8s.job.name',
+        'k8s.replicaset.name',
+      ),
+      namespace: get('k8s.namespace.name', 'service.namespace'),
+      service,
+      version: get('service.version'),
     },
-  }
-}
-
-/** As the first message of a stream of the access log service has it, so that a node is described in one place. */
-function encodeIdentifier(node: {
-  readonly id: string
-  readonly cluster: string
-  readonly region: string
-  readonly zone: string
-  readonly logName: string
-}): Buffer {
-  const writer = new ReverseWriter(512)
-  writer.text(2, node.logName)
-  const nodeFrom = writer.length
-  const localityFrom = writer.length
-  writer.text(2, node.zone)
-  writer.text(1, node.region)
-  writer.delimited(4, localityFrom)
-  writer.text(2, node.cluster)
-  writer.text(1, node.id)
-  writer.delimited(1, nodeFrom)
-  return writer.take()
+  })
 }
 
 export function hostOf(peer: string): string {
