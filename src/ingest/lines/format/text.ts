@@ -1,0 +1,326 @@
+import type { AccessEntry } from '../../entry/entry.ts'
+import type { LineFault, LineParser } from '../parser.ts'
+import { readNumber } from './digits.ts'
+import { Filling } from './filling.ts'
+import { type FormatError, isFormatError, type Operator, parseFormat } from './grammar.ts'
+import type { Shape, Target, TargetOptions } from './targets.ts'
+import { targetOf } from './targets.ts'
+
+/**
+ * A parser of the lines that one of Envoy's format strings makes.
+ *
+ * Envoy escapes nothing in text, so a line can be read in several ways when a header holds what the format has between
+ * two operators. The line is taken apart from left to right: each value ends at the next place where the following
+ * literal stands and the value has the shape of its operator; where the rest then fits nowhere, the next place is tried.
+ * Lines that fit nowhere are tried once more with shapes relaxed to "anything", but for times, numbers, flags and
+ * protocols, which no client has a say in. What is tried is bounded.
+ */
+export interface TextFormatOptions extends TargetOptions {
+  readonly name?: string
+}
+
+/** Operators of a format that have no column, by what becomes of them. */
+export interface FormatParser extends LineParser {
+  /** Operators kept as custom tags. */
+  readonly tagged: readonly string[]
+  /** Operators whose values are not kept. */
+  readonly ignored: readonly string[]
+}
+
+export function compileTextFormat(format: string, options: TextFormatOptions = {}): FormatParser | FormatError {
+  const matcher = compileMatcher(format.replace(LINE_END, ''), options)
+  if (isFormatError(matcher)) return matcher
+  return new TextParser(options.name ?? 'format', matcher)
+}
+
+/** The end of the line, as it stands in a configuration: a line feed or, not unescaped, `\n`. */
+const LINE_END = /(?:\r?\n|\\n)+$/
+/** Longer lines are refused: Envoy's headers are below 60 KiB all together. */
+const LINE_MAX = 256 << 10
+
+class TextParser implements FormatParser {
+  readonly name: string
+  readonly precisionNs: number
+  readonly source = 'text'
+  readonly tagged: readonly string[]
+  readonly ignored: readonly string[]
+  readonly #matcher: Matcher
+  readonly #filling = new Filling()
+
+  constructor(name: string, matcher: Matcher) {
+    this.name = name
+    this.#matcher = matcher
+    this.precisionNs = precisionOf(matcher.targets)
+    this.tagged = matcher.operators.filter((_, k) => matcher.targets[k]!.kind === 'tag').map(({ text }) => text)
+    this.ignored = matcher.operators.filter((_, k) => matcher.targets[k]!.kind === 'ignored').map(({ text }) => text)
+  }
+
+  parse(line: string, entry: AccessEntry): LineFault | null {
+    if (line.length > LINE_MAX) return 'too_large'
+    const filling = this.#filling
+    filling.begin(entry)
+    const fault = this.#matcher.read(line, filling)
+    if (fault !== null) return fault
+    filling.finish()
+    return null
+  }
+}
+
+/** Resolution of what a format says of durations: the coarsest; 1 ms when it says nothing. */
+export function precisionOf(targets: readonly Target[]): number {
+  const durations = targets.map((target) => (target.kind === 'number' ? target.precisionNs : 0))
+  const coarsest = Math.max(0, ...durations)
+  return coarsest === 0 ? 1_000_000 : coarsest
+}
+
+export interface Matcher {
+  readonly operators: readonly Operator[]
+  readonly targets: readonly Target[]
+  /** Takes `text` apart and fills in what it says. */
+  read(text: string, into: Filling): LineFault | null
+}
+
+export function compileMatcher(format: string, options: TargetOptions): Matcher | FormatError {
+  const parts = parseFormat(format)
+  if (isFormatError(parts)) return parts
+  const operators: Operator[] = []
+  const literals: string[] = ['']
+  for (const part of parts) {
+    if (typeof part === 'string') literals[literals.length - 1] = part
+    else {
+      operators.push(part)
+      literals.push('')
+    }
+  }
+  if (operators.length === 0) return { error: 'the format has no operator' }
+  return new BacktrackingMatcher(
+    operators,
+    literals,
+    operators.map((operator) => targetOf(operator, options)),
+  )
+}
+
+/** Places tried in one line, in each of the two passes. */
+const TRIES_MAX = 4096
+
+class BacktrackingMatcher implements Matcher {
+  readonly operators: readonly Operator[]
+  readonly targets: readonly Target[]
+  /** `literals[k]` stands before operator k, the last one after all of them. */
+  readonly #literals: readonly string[]
+  readonly #shapes: readonly Shape[]
+  readonly #relaxed: readonly Shape[]
+  readonly #lengths: readonly number[]
+  readonly #starts: Int32Array
+  readonly #ends: Int32Array
+
+  constructor(operators: readonly Operator[], literals: readonly string[], targets: readonly Target[]) {
+    this.operators = operators
+    this.targets = targets
+    this.#literals = literals
+    this.#shapes = targets.map(shapeOf)
+    this.#relaxed = this.#shapes.map((shape) => (STRICT.has(shape) ? shape : 'text'))
+    this.#lengths = operators.map(({ lengthMax }) => lengthMax)
+    this.#starts = new Int32Array(operators.length)
+    this.#ends = new Int32Array(operators.length)
+  }
+
+  read(line: string, into: Filling): LineFault | null {
+    if (!this.#split(line, this.#shapes) && !this.#split(line, this.#relaxed)) return 'unmatched'
+    const { targets } = this
+    for (let k = 0; k < targets.length; k++) {
+      const start = this.#starts[k]!
+      const end = this.#ends[k]!
+      if (isAbsent(line, start, end)) continue
+      if (!fill(targets[k]!, line, start, end, into)) return 'bad_value'
+    }
+    return null
+  }
+
+  /** Finds where every value begins and ends. */
+  #split(line: string, shapes: readonly Shape[]): boolean {
+    const literals = this.#literals
+    const starts = this.#starts
+    const ends = this.#ends
+    const count = shapes.length
+    if (!line.startsWith(literals[0]!)) return false
+    let k = 0
+    let from = literals[0]!.length
+    starts[0] = from
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      const end = this.#end(line, k, from, shapes)
+      if (end < 0) {
+        // Nothing fits here: the value before must be longer.
+        if (--k < 0) return false
+        from = ends[k]! + 1
+        continue
+      }
+      ends[k] = end
+      if (++k === count) return true
+      from = end + literals[k]!.length
+      starts[k] = from
+    }
+    return false
+  }
+
+  /** The first place from `from` on where value k may end; −1 when there is none. */
+  #end(line: string, k: number, from: number, shapes: readonly Shape[]): number {
+    const start = this.#starts[k]!
+    const literal = this.#literals[k + 1]!
+    const last = k + 1 === shapes.length
+    const shape = shapes[k]!
+    const target = this.targets[k]!
+    if (target.kind === 'time') {
+      if (from > start) return -1
+      let end = target.reader.read(line, start)
+      if (end < 0 && isDash(line, start)) end = start + 1
+      if (end < 0 || !line.startsWith(literal, end) || (last && end + literal.length !== line.length)) return -1
+      return end
+    }
+    const lengthMax = this.#lengths[k]!
+    for (;;) {
+      let end: number
+      if (last) {
+        end = line.length - literal.length
+        if (end < from || !line.endsWith(literal)) return -1
+      } else {
+        end = literal === '' ? from : line.indexOf(literal, from)
+        if (end < 0 || end > line.length) return -1
+      }
+      if (lengthMax > 0 && end - start > lengthMax) return -1
+      const fits = FITS[shape](line, start, end)
+      if (fits === YES || isDash(line, start, end)) return end
+      if (fits === NEVER || last) return -1
+      from = end + 1
+    }
+  }
+}
+
+const isDash = (line: string, start: number, end = start + 1): boolean =>
+  end - start === 1 && line.charCodeAt(start) === 45
+
+/** `-`, or nothing where the format leaves out what is missing. */
+export function isAbsent(line: string, start: number, end: number): boolean {
+  return end === start || isDash(line, start, end)
+}
+
+const NO = 0
+const YES = 1
+/** Not, and no longer value that begins here either. */
+const NEVER = 2
+type Fit = typeof NO | typeof YES | typeof NEVER
+
+/** Shapes that no client has a say in. */
+const STRICT: ReadonlySet<Shape> = new Set(['number', 'flags', 'protocol'])
+
+export function shapeOf(target: Target): Shape {
+  if (target.kind === 'number') return 'number'
+  if (target.kind === 'json') return 'json'
+  return target.kind === 'time' ? 'token' : target.shape
+}
+
+const FITS: Readonly<Record<Shape, (line: string, start: number, end: number) => Fit>> = {
+  number(line, start, end) {
+    for (let at = start; at < end; at++) {
+      const unit = line.charCodeAt(at)
+      if ((unit < 48 || unit > 57) && unit !== 46 && unit !== 45 && unit !== 43 && (unit | 32) !== 101) return NEVER
+    }
+    return end === start || !Number.isNaN(readNumber(line, start, end)) ? YES : NO
+  },
+  flags(line, start, end) {
+    for (let at = start; at < end; at++) {
+      const unit = line.charCodeAt(at)
+      const letter = (unit | 32) >= 97 && (unit | 32) <= 122
+      if (!letter && unit !== 44 && unit !== 95 && (unit < 48 || unit > 57)) return unit === 45 ? NO : NEVER
+    }
+    return YES
+  },
+  protocol(line, start, end) {
+    if (end === start) return YES
+    return end - start <= 8 && line.startsWith('HTTP/', start) ? YES : NO
+  },
+  token(line, start, end) {
+    for (let at = start; at < end; at++) {
+      const unit = line.charCodeAt(at)
+      if (unit <= 32 || unit === 34) return NEVER
+    }
+    return YES
+  },
+  address(line, start, end) {
+    let found = end === start
+    for (let at = start; at < end; at++) {
+      const unit = line.charCodeAt(at)
+      if (unit <= 32 || unit === 34) return NEVER
+      found ||= unit === 46 || unit === 58 || unit === 47
+    }
+    return found ? YES : NO
+  },
+  balanced(line, start, end) {
+    let depth = 0
+    for (let at = start; at < end; at++) {
+      const unit = line.charCodeAt(at)
+      if (unit === 123 || unit === 91 || unit === 40) depth++
+      else if (unit === 125 || unit === 93 || unit === 41) depth--
+    }
+    return depth === 0 ? YES : NO
+  },
+  json(line, start, end) {
+    const first = line.charCodeAt(start)
+    if (end === start || (first !== 123 && first !== 91)) return YES
+    const closing = line.charCodeAt(end - 1)
+    return closing === first + 2 && isJson(line.slice(start, end)) ? YES : NO
+  },
+  text: () => YES,
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Fills in the value `line[start … end − 1]`. False: it is not of its type. */
+export function fill(target: Target, line: string, start: number, end: number, into: Filling): boolean {
+  switch (target.kind) {
+    case 'text':
+      target.set(into, line.slice(start, end))
+      return true
+    case 'number': {
+      const value = readNumber(line, start, end)
+      return !Number.isNaN(value) && target.set(into, value) !== false
+    }
+    case 'json': {
+      const text = line.slice(start, end)
+      const first = text.charCodeAt(0)
+      target.set(into, (first === 123 || first === 91) && isJson(text) ? text : JSON.stringify(text))
+      return true
+    }
+    case 'time':
+      return fillTime(target, line, start, into)
+    case 'tag':
+      into.entry.customTags.add(target.name, line.slice(start, end))
+      return true
+    case 'ignored':
+      return true
+  }
+}
+
+export function fillTime(target: Target & { kind: 'time' }, line: string, start: number, into: Filling): boolean {
+  const { reader, end } = target
+  if (reader.read(line, start) < 0) return false
+  const { entry } = into
+  if (end) {
+    entry.endSeconds = reader.seconds
+    entry.endNanos = reader.nanos
+  } else if (entry.startSeconds === 0) {
+    entry.startSeconds = reader.seconds
+    entry.startNanos = reader.nanos
+  } else if (reader.seconds === entry.startSeconds || reader.seconds === 0) {
+    // The same time in several operators: `%START_TIME(%s)%` and `%START_TIME(%3f)%`.
+    entry.startNanos = Math.max(entry.startNanos, reader.nanos)
+  }
+  return true
+}
