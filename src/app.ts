@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { readBoot } from './adapters/clickhouse/boot.ts'
 import { type ClickHouse, createClickHouse } from './adapters/clickhouse/client.ts'
 import { migrate } from './adapters/clickhouse/migrations.ts'
 import { createStoreRetention, rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
@@ -81,6 +82,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     retention,
     kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
     keysMax: config.rollup.keysMax,
+    ...(embedded === undefined ? {} : { boot: await readBoot(data) }),
   })
   embedded?.onRestart(() => sink.engineStarted())
   const delivery = createDelivery({ sink, journal, clock, log })

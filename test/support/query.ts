@@ -59,11 +59,8 @@ export async function createQueryDatabase(test: TestStore, name: string): Promis
         complete: async () => ({ rows: 0, minutes: 0 }),
         onCorrected: () => {},
       })
-      const hours = Array.from(
-        { length: Math.ceil((toSeconds - fromSeconds) / 3600) },
-        (_, k) => fromSeconds + k * 3600,
-      )
-      rollups.doubt(hours)
+      const minutes = Array.from({ length: Math.ceil((toSeconds - fromSeconds) / 60) }, (_, k) => fromSeconds + k * 60)
+      rollups.doubt(minutes)
       await rollups.settle(signal)
     },
   }

@@ -24,21 +24,21 @@ const ROW_CHECKS: Readonly<Record<(typeof CHECKS)[number], string>> = {
   attempts: 'sum(toUInt64(attempts))',
 }
 
-const IN_HOURS = 'has({hours:Array(UInt32)}, toUInt32(toStartOfHour(toDateTime(end_time))))'
 const IN_DAYS = 'toDate(end_time) IN (SELECT arrayJoin({days:Array(Date)}))'
 
 /**
- * Minutes (Unix seconds), with how many rows they are about, of `{hours}` that differ between `requests` and `latency_1m`. `{days}`: the days of the hours.
+ * Minutes (Unix seconds), with how many rows they are about, of `{minutes}` that differ between `requests` and `latency_1m`.
+ * `{days}`: their days.
  */
 export function differingMinutesSql(database: string): string {
   const db = quoteName(database)
   const stored = CHECKS.map((check) => `sum(${check}) AS ${check}_stored`)
   const wanted = CHECKS.map((check) => `${ROW_CHECKS[check]} AS ${check}_wanted`)
   return differing('minute', [
-    `SELECT toUInt32(toStartOfMinute(toDateTime(end_time))) AS minute, ${wanted.join(', ')}, ${zeros('stored')}
-     FROM ${db}.requests WHERE ${IN_DAYS} AND ${IN_HOURS} GROUP BY minute`,
+    `SELECT toUInt32(${MINUTE}) AS minute, ${wanted.join(', ')}, ${zeros('stored')}
+     FROM ${db}.requests WHERE ${IN_DAYS} AND ${inMinutes(MINUTE)} GROUP BY minute`,
     `SELECT toUInt32(latency_1m.minute) AS minute, ${zeros('wanted')}, ${stored.join(', ')}
-     FROM ${db}.latency_1m WHERE ${daysOf('latency_1m.minute')} AND ${hoursOf('latency_1m.minute')} GROUP BY minute`,
+     FROM ${db}.latency_1m WHERE ${daysOf('latency_1m.minute')} AND ${inMinutes('latency_1m.minute')} GROUP BY minute`,
   ])
 }
 
@@ -54,6 +54,7 @@ export function differingHoursSql(database: string): string {
   ])
 }
 
+const inMinutes = (minute: string): string => `toUInt32(${minute}) IN (SELECT arrayJoin({minutes:Array(UInt32)}))`
 const daysOf = (column: string): string => `toDate(${column}) IN (SELECT arrayJoin({days:Array(Date)}))`
 const hoursOf = (column: string): string => `has({hours:Array(UInt32)}, toUInt32(toStartOfHour(${column})))`
 const zeros = (side: string): string => CHECKS.map((check) => `toUInt64(0) AS ${check}_${side}`).join(', ')
@@ -87,7 +88,6 @@ function nameIn(table: 'latency_1m' | 'latency_1h', column: RollupColumn): strin
 export function correctMinutesSql(database: string, keysMax: number): string {
   const db = quoteName(database)
   const keys = ROLLUP_KEYS.join(', ')
-  const inMinutes = (minute: string) => `has({minutes:Array(UInt32)}, toUInt32(${minute}))`
   const rows = rowsWithKeys(db, `${IN_DAYS} AND ${inMinutes(MINUTE)}`, keysMax)
   return correction(database, 'latency_1m', {
     wanted: `SELECT minute, ${keys}, ${COMBINED.map(({ name }) => `d_${name}`).join(', ')}

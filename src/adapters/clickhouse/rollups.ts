@@ -19,8 +19,8 @@ import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from
 /**
  * Keeps `latency_1m` and `latency_1h` equal to the rows they are made from.
  *
- * Rows are always stored before their rollup. An insert of a rollup whose end is not known is never sent again: its hours
- * become doubtful, and doubtful hours are held against the rows and corrected (`rollup-sql.ts`). There is one writer and
+ * Rows are always stored before their rollup. An insert of a rollup whose end is not known is never sent again: its
+ * minutes become doubtful, and doubtful minutes are held against the rows and corrected (`rollup-sql.ts`). There is one writer and
  * it sends one segment at a time, so nothing moves while it looks.
  */
 export interface Rollups {
@@ -31,11 +31,11 @@ export interface Rollups {
    * stored. Anything else is left to `settle`, which counts rows anew, at ten times the cost and more.
    */
   addIfMissing(segment: Segment, signal: AbortSignal): Promise<void>
-  /** Marks hours (Unix seconds of their start) to be looked at. */
-  doubt(hours: Iterable<number>): void
-  /** Marks all hours that the segments have rows in. Throws when the store does not answer. */
+  /** Marks minutes (Unix seconds of their start) to be looked at. */
+  doubt(minutes: Iterable<number>): void
+  /** Marks all minutes that the segments have rows in. Throws when the store does not answer. */
   doubtSegments(segments: readonly Segment[], signal: AbortSignal): Promise<void>
-  /** Looks at all doubtful hours and corrects them. Throws when that fails; the hours stay doubtful. */
+  /** Looks at all doubtful minutes, and their hours, and corrects them. Throws when that fails; they stay doubtful. */
   settle(signal: AbortSignal): Promise<void>
   readonly doubtful: number
 }
@@ -54,8 +54,8 @@ export interface RollupsOptions {
 const NAMES = rollupNames('latency_1m')
 const STRUCTURE = ROLLUP_COLUMNS.map((column) => `${quoteName(column.name)} ${column.nativeType}`).join(', ')
 const SECONDS_PER_HOUR = 3600
-/** Hours in one look: a month, their parameters 9 kB. */
-const HOURS_PER_LOOK = 744
+/** Minutes in one look: their parameters are 9 kB, and travel in the URL. */
+const MINUTES_PER_LOOK = 720
 const SEGMENTS_PER_LOOKUP = 200
 const CORRECTION_TIMEOUT_MS = 600_000
 const CORRECTION_MEMORY_BYTES = 512 * 1024 ** 2
@@ -87,7 +87,6 @@ class StoredRollups implements Rollups {
     const rows = tableOf(segment, 'requests')
     if (rows === undefined) return
     const { clickhouse, timeoutMs } = this.#options
-    await this.doubtSegments([segment], signal)
     const { rows: minutes } = await clickhouse.query<DifferingRow>(
       {
         sql: segmentMinutesSql(clickhouse.database),
@@ -95,8 +94,9 @@ class StoredRollups implements Rollups {
       },
       { signal, timeoutMs },
     )
-    const hours = new Set(minutes.map(({ minute }) => Number(minute) - (Number(minute) % SECONDS_PER_HOUR)))
-    const lacking = await this.#differing('minute', differingMinutesSql(clickhouse.database), [...hours], signal)
+    const of = minutes.map(({ minute }) => Number(minute))
+    this.doubt(of)
+    const lacking = await this.#differingMinutes(of, signal)
     const same =
       lacking.length === minutes.length &&
       lacking.every(({ at, lacks }, k) => at === Number(minutes[k]!.minute) && lacks === minutes[k]!.lacks)
@@ -127,8 +127,8 @@ class StoredRollups implements Rollups {
     }
   }
 
-  doubt(hours: Iterable<number>): void {
-    for (const hour of hours) this.#doubtful.add(hour)
+  doubt(minutes: Iterable<number>): void {
+    for (const minute of minutes) this.#doubtful.add(minute)
   }
 
   async doubtSegments(segments: readonly Segment[], signal: AbortSignal): Promise<void> {
@@ -136,34 +136,35 @@ class StoredRollups implements Rollups {
     for (let from = 0; from < segments.length; from += SEGMENTS_PER_LOOKUP) {
       const some = segments.slice(from, from + SEGMENTS_PER_LOOKUP)
       const days = new Set(some.flatMap((segment) => [...(tableOf(segment, 'requests')?.days.keys() ?? [])]))
-      const { rows } = await clickhouse.query<{ hour: number }>(
+      const { rows } = await clickhouse.query<{ minute: number }>(
         {
-          sql: `SELECT DISTINCT toUInt32(toStartOfHour(toDateTime(end_time))) AS hour
+          sql: `SELECT DISTINCT toUInt32(toStartOfMinute(toDateTime(end_time))) AS minute
             FROM ${quoteName(clickhouse.database)}.requests
             WHERE segment IN ({segments:Array(String)}) AND toDate(end_time) IN (SELECT arrayJoin({days:Array(Date)}))`,
           params: { segments: some.map((segment) => segment.id), days: [...days].map(dateOf) },
         },
         { signal, timeoutMs },
       )
-      this.doubt(rows.map(({ hour }) => Number(hour)))
+      this.doubt(rows.map(({ minute }) => Number(minute)))
     }
   }
 
   async settle(signal: AbortSignal): Promise<void> {
     if (this.#doubtful.size === 0) return
     const complete = await this.#options.complete(signal)
-    const hours = [...this.#doubtful].sort((a, b) => a - b)
-    for (let from = 0; from < hours.length; from += HOURS_PER_LOOK) {
-      const some = hours.slice(from, from + HOURS_PER_LOOK)
+    const doubtful = [...this.#doubtful].sort((a, b) => a - b)
+    for (let from = 0; from < doubtful.length; from += MINUTES_PER_LOOK) {
+      const some = doubtful.slice(from, from + MINUTES_PER_LOOK)
+      const hours = [...new Set(some.map((minute) => minute - (minute % SECONDS_PER_HOUR)))]
       const minutes = await this.#correctMinutes(
-        some.filter((hour) => hour >= complete.rows),
+        some.filter((minute) => minute >= complete.rows),
         signal,
       )
       const corrected = await this.#correctHours(
-        some.filter((hour) => hour >= complete.minutes),
+        hours.filter((hour) => hour >= complete.minutes),
         signal,
       )
-      for (const hour of some) this.#doubtful.delete(hour)
+      for (const minute of some) this.#doubtful.delete(minute)
       if (minutes + corrected > 0) {
         this.#options.log.warn({ minutes, hours: corrected }, 'Rollups differed from their rows and were corrected')
         this.#options.onCorrected(minutes, corrected)
@@ -171,44 +172,53 @@ class StoredRollups implements Rollups {
     }
   }
 
-  async #correctMinutes(hours: readonly number[], signal: AbortSignal): Promise<number> {
+  async #correctMinutes(minutes: readonly number[], signal: AbortSignal): Promise<number> {
     const { clickhouse, keysMax } = this.#options
-    const find = () => this.#differing('minute', differingMinutesSql(clickhouse.database), hours, signal)
-    const different = await find()
+    const different = await this.#differingMinutes(minutes, signal)
     if (different.length === 0) return 0
     const sql = correctMinutesSql(clickhouse.database, keysMax)
     for (const some of batchesOf(different)) {
       await this.#correct({ sql, params: { minutes: some, days: daysOf(some).map(dateOf) } }, signal)
     }
-    const left = await find()
+    const left = await this.#differingMinutes(minutes, signal)
     if (left.length > 0) throw new Error(`${left.length} minutes of latency_1m still differ after their correction`)
     return different.length
   }
 
   async #correctHours(hours: readonly number[], signal: AbortSignal): Promise<number> {
     const { clickhouse } = this.#options
-    const find = () => this.#differing('hour', differingHoursSql(clickhouse.database), hours, signal)
-    const different = await find()
+    const different = await this.#differingHours(hours, signal)
     if (different.length === 0) return 0
     const sql = correctHourSql(clickhouse.database)
     for (const { at } of different)
       await this.#correct({ sql, params: { from: at, to: at + SECONDS_PER_HOUR } }, signal)
-    const left = await find()
+    const left = await this.#differingHours(hours, signal)
     if (left.length > 0) throw new Error(`${left.length} hours of latency_1h still differ after their correction`)
     return different.length
   }
 
-  async #differing(
-    time: 'minute' | 'hour',
-    sql: string,
-    hours: readonly number[],
-    signal: AbortSignal,
-  ): Promise<Differing[]> {
+  async #differingMinutes(minutes: readonly number[], signal: AbortSignal): Promise<Differing[]> {
+    const { database } = this.#options.clickhouse
+    const found: Differing[] = []
+    for (let from = 0; from < minutes.length; from += MINUTES_PER_LOOK) {
+      const some = minutes.slice(from, from + MINUTES_PER_LOOK)
+      const params = { minutes: some, days: daysOf(some).map(dateOf) }
+      found.push(...(await this.#differing('minute', { sql: differingMinutesSql(database), params }, signal)))
+    }
+    return found
+  }
+
+  async #differingHours(hours: readonly number[], signal: AbortSignal): Promise<Differing[]> {
     if (hours.length === 0) return []
-    const { rows } = await this.#options.clickhouse.query<DifferingRow>(
-      { sql, params: { hours, days: daysOf(hours).map(dateOf) } },
-      { signal, timeoutMs: CORRECTION_TIMEOUT_MS },
-    )
+    const sql = differingHoursSql(this.#options.clickhouse.database)
+    return await this.#differing('hour', { sql, params: { hours, days: daysOf(hours).map(dateOf) } }, signal)
+  }
+
+  async #differing(time: 'minute' | 'hour', statement: Statement, signal: AbortSignal): Promise<Differing[]> {
+    const { rows } = await this.#options.clickhouse.query<DifferingRow>(statement, {
+      signal,
+      timeoutMs: CORRECTION_TIMEOUT_MS,
+    })
     return rows.map((row) => ({ at: Number(row[time]), n: Number(row.n), lacks: row.lacks }))
   }
 

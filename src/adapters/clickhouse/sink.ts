@@ -4,6 +4,7 @@ import { METRIC_TABLES, ROW_TABLES, SIDE_TABLES, SOURCE_TABLES, type SourceTable
 import type { Segment, SegmentTable } from '../../pipeline/segment.ts'
 import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
+import type { Boot } from './boot.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName, type Retention, TABLE_TIME } from './ddl.ts'
 import { isPoison, storeError } from './failure.ts'
@@ -33,15 +34,16 @@ import {
  *                then hold the rollups of its hours against the rows, and correct them
  *
  * Doubtful is a segment that was tried before: by this process, or perhaps by one before it (it is older than we are).
- * And when the engine starts, all segments that the journal still keeps after their acceptance are looked up once more,
- * since the engine does not fsync.
+ * And when the engine starts, the rows of all segments that the journal still keeps after their acceptance are looked up
+ * once more. Their rollups are held against them too when the machine was started anew: the engine does not fsync, so a
+ * power cut may take the one and leave the other. The end of a process takes nothing that the engine said yes to.
  */
 export interface ClickHouseSink extends SegmentSink {
   /**
    * The engine has started: once when it and the journal are there, and whenever it comes back after it was gone. Nothing
-   * is sent before what was accepted lately is looked up.
+   * is sent before what was accepted lately is looked up. `powerLost`: its machine was down; default for a server.
    */
-  engineStarted(): void
+  engineStarted(options?: { readonly powerLost?: boolean }): void
   /** Looks up and repairs everything that is in doubt. Resolves when nothing is; a failure is an outcome. */
   settle(signal: AbortSignal): Promise<Outcome>
   /** Runs `work` while no segment is being sent or looked up. */
@@ -80,6 +82,8 @@ export interface ClickHouseSinkOptions {
   /** Keys of one minute that a rebuilt rollup may have. */
   readonly keysMax: number
   readonly insertTimeoutMs?: number
+  /** Whether the machine runs since the last segment was sent. Absent: not known, so it counts as started anew. */
+  readonly boot?: Boot
 }
 
 const INSERT_TIMEOUT_MS = 120_000
@@ -132,12 +136,15 @@ class Sink implements ClickHouseSink {
   #oldChecked = 0
   #engineStarts = 0
   #keptInDoubt = true
+  /** Until the rollups of what was stored lately have been looked at after the machine was started. */
+  #powerLost: boolean
   #settling = false
   #last: Promise<unknown> = Promise.resolve()
   readonly #stopping = new AbortController()
 
   constructor(options: ClickHouseSinkOptions) {
     this.#options = options
+    this.#powerLost = options.boot?.same !== true
     this.#inserts = createInserts(options)
     this.#rollups = createRollups({
       ...options,
@@ -160,8 +167,9 @@ class Sink implements ClickHouseSink {
     await this.#last.catch(() => {})
   }
 
-  engineStarted(): void {
+  engineStarted({ powerLost = !this.#options.readsFiles }: { readonly powerLost?: boolean } = {}): void {
     this.#engineStarts++
+    this.#powerLost ||= powerLost
     this.#keptInDoubt = true
     void this.#settleInBackground()
   }
@@ -222,7 +230,7 @@ class Sink implements ClickHouseSink {
     // Rows come before their rollup: where no row had been stored, neither had the rollup.
     if (untouched && !tried && segment.recovered !== true) {
       await this.#rollups.add(segment, signal)
-      if (old && this.#oldChecked < OLD_SEGMENTS_CHECKED) {
+      if (old && this.#powerLost && this.#oldChecked < OLD_SEGMENTS_CHECKED) {
         this.#oldChecked++
         await this.#rollups.doubtSegments([segment], signal)
       }
@@ -232,6 +240,10 @@ class Sink implements ClickHouseSink {
       await this.#rollups.addIfMissing(segment, signal)
     }
     await this.#rollups.settle(signal)
+    if (this.#powerLost && !this.#keptInDoubt && (!old || this.#oldChecked >= OLD_SEGMENTS_CHECKED)) {
+      this.#powerLost = false
+      await this.#options.boot?.remember()
+    }
     this.#tried.delete(segment.id)
     this.counters.segments++
     for (const table of segment.tables) this.counters.rows[table.table] += table.rows
@@ -245,14 +257,16 @@ class Sink implements ClickHouseSink {
     await this.#rollups.settle(signal)
   }
 
-  /** After a start of the engine: rows accepted lately, and doubt about the rollups of their hours. */
+  /** After a start of the engine: rows accepted lately, and doubt about the rollups of their minutes. */
   async #repairKept(signal: AbortSignal): Promise<void> {
     if (!this.#keptInDoubt) return
     await this.#waitUntilQuiet(signal)
     const starts = this.#engineStarts
     const kept = this.#options.kept()
+    const lost = this.counters.daysMissing + this.counters.daysWrong
     await this.#repairRows(kept, signal)
-    await this.#rollups.doubtSegments(kept, signal)
+    const found = this.counters.daysMissing + this.counters.daysWrong
+    if (this.#powerLost || found > lost) await this.#rollups.doubtSegments(kept, signal)
     // The engine may have come and gone meanwhile.
     this.#keptInDoubt = starts !== this.#engineStarts
   }

@@ -260,7 +260,7 @@ describe('when the engine starts', () => {
       { signal: never },
     )
     expect(await disagreements(database)).not.toEqual([])
-    sink.engineStarted()
+    sink.engineStarted({ powerLost: true })
     expect(await sink.settle(never)).toEqual(ACCEPTED)
     expect(await disagreements(database)).toEqual([])
     for (const table of ['latency_1m', 'latency_1h']) {
