@@ -12,6 +12,8 @@ export interface KafkaBroker {
   readonly address: string
   createTopic(topic: string, partitions: number): Promise<void>
   send(topic: string, messages: readonly KafkaMessage[], compression?: kafkajs.CompressionTypes): Promise<void>
+  /** Records that the group has not committed. */
+  lag(group: string, topic: string): Promise<number>
   /** Ends the JVM and starts it again with the same data and port. */
   restart(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>
   stop(): Promise<void>
@@ -69,6 +71,14 @@ export async function startKafka(): Promise<KafkaBroker> {
     },
     async send(topic, messages, compression) {
       await producer.send({ topic, messages: [...messages], ...(compression === undefined ? {} : { compression }) })
+    },
+    async lag(groupId, topic) {
+      const [committed] = await admin.fetchOffsets({ groupId, topics: [topic] })
+      const ends = await admin.fetchTopicOffsets(topic)
+      return ends.reduce((sum, { partition, high }) => {
+        const offset = Number(committed?.partitions.find((one) => one.partition === partition)?.offset ?? -1)
+        return sum + Number(high) - Math.max(0, offset)
+      }, 0)
     },
     async restart(signal = 'SIGTERM') {
       await producer.disconnect()
