@@ -1,70 +1,86 @@
 import type { Distribution } from '../../src/metrics/distribution.ts'
-import type { MetricStore, MetricStoreCounters, Series, SeriesIdentity } from '../../src/metrics/store.ts'
+import type { LatestSample, MetricStore, MetricStoreCounters, Series, SeriesIdentity } from '../../src/metrics/store.ts'
 
-/**
- * A metric store of nothing but memory: what receivers do to it is there to be looked at. Counters add up as in the real one:
- * an increase is added to whatever was said before.
- */
-export interface MetricRecorder {
-  readonly store: MetricStore
-  /** By `name{label="value"}`, without `job` and `instance`. */
-  readonly series: ReadonlyMap<string, Recorded>
-  /** Times `series` was called. */
-  lookups(): number
+/** A write to the metric store, as a receiver made it. */
+export interface Written {
+  /** `job/instance name{label="value"}`. */
+  readonly series: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly type: string
+  readonly write: 'setCounter' | 'addCounter' | 'setGauge' | 'addGauge' | 'distribution' | 'stale'
+  readonly timeMs: number
+  readonly value: number
+  readonly startMs?: number
+  readonly distribution?: Distribution
 }
 
-export interface Recorded {
-  readonly series: Series
-  readonly identity: SeriesIdentity
-  value: number
-  timeMs: number
-  writes: number
-  /** Copies, in order. */
-  readonly distributions: Distribution[]
+export interface MetricRecorder extends MetricStore {
+  readonly written: Written[]
+  /** The last number written to a series without labels other than job and instance, or with those given. */
+  last(name: string, labels?: Readonly<Record<string, string>>): Written | undefined
+  readonly identities: SeriesIdentity[]
 }
 
-export function createMetricRecorder(): MetricRecorder {
-  const series = new Map<string, Recorded>()
-  const byObject = new Map<Series, Recorded>()
-  let lookups = 0
-  const recorded = (object: Series): Recorded => byObject.get(object)!
-  const write = (object: Series, timeMs: number, value: number): void => {
-    const record = recorded(object)
-    record.value = value
-    record.timeMs = timeMs
-    record.writes++
+/** Keeps every write, for tests of what a receiver makes of its input. */
+export function recordMetrics(): MetricRecorder {
+  const byKey = new Map<string, Series>()
+  const written: Written[] = []
+  const identities: SeriesIdentity[] = []
+  const counters: MetricStoreCounters = {
+    ...({} as MetricStoreCounters),
   }
-  const store: MetricStore = {
-    name: 'recorder',
-    start: async () => {},
-    stop: async () => {},
+  const note = (
+    write: Written['write'],
+    series: Series,
+    timeMs: number,
+    value: number,
+    more: Partial<Written> = {},
+  ) => {
+    const labels = Object.fromEntries(series.labels.filter(([name]) => name !== 'job' && name !== 'instance'))
+    const text = Object.entries(labels)
+      .map(([name, label]) => `${name}="${label}"`)
+      .join(',')
+    const id = `${series.job}/${series.instance} ${series.name}{${text}}`
+    written.push({ series: id, name: series.name, labels, type: series.type, write, timeMs, value, ...more })
+  }
+  return {
+    name: 'metrics',
+    written,
+    identities,
+    counters,
+    async start() {},
+    async stop() {},
+    async synced() {},
     series(identity) {
-      lookups++
+      const labels = [...identity.labels.filter(([, value]) => value !== '')].sort(([a], [b]) => (a < b ? -1 : 1))
       const { job, instance, name, type } = identity
-      const labels = identity.labels.filter(([, value]) => value !== '').toSorted(([a], [b]) => (a < b ? -1 : 1))
-      const key = `${name}{${labels.map(([label, value]) => `${label}="${value}"`).join(',')}}`
-      const unique = series.has(key) && series.get(key)!.identity.instance !== instance ? `${key} of ${instance}` : key
-      const known = series.get(unique)
-      if (known !== undefined) return known.series
-      const made: Series = { job, instance, name, labels, type, overflow: false }
-      const record = { series: made, identity, value: 0, timeMs: 0, writes: 0, distributions: [] }
-      series.set(unique, record)
-      byObject.set(made, record)
-      return made
+      const key = JSON.stringify([job, instance, name, labels])
+      let series = byKey.get(key)
+      if (series === undefined) {
+        const all = [...labels, ['job', job] as const, ['instance', instance] as const]
+        series = { job, instance, name, type, labels: all, overflow: false }
+        byKey.set(key, series)
+        identities.push(identity)
+      }
+      return series
     },
-    setCounter: write,
-    addCounter: (object, timeMs, delta) => write(object, timeMs, recorded(object).value + delta),
-    setGauge: write,
-    addGauge: (object, timeMs, delta) => write(object, timeMs, recorded(object).value + delta),
-    distribution(object, timeMs, distribution) {
-      recorded(object).distributions.push(structuredClone(distribution))
-      recorded(object).timeMs = timeMs
-      recorded(object).writes++
+    setCounter(series, timeMs, value, startMs) {
+      note('setCounter', series, timeMs, value, startMs === undefined ? {} : { startMs })
     },
-    stale() {},
-    synced: async () => {},
-    latest: () => [],
-    counters: {} as MetricStoreCounters,
+    addCounter: (series, timeMs, delta) => note('addCounter', series, timeMs, delta),
+    setGauge: (series, timeMs, value) => note('setGauge', series, timeMs, value),
+    addGauge: (series, timeMs, delta) => note('addGauge', series, timeMs, delta),
+    distribution: (series, timeMs, distribution) =>
+      note('distribution', series, timeMs, distribution.kind === 'values' ? 0 : (distribution.count ?? Number.NaN), {
+        distribution,
+      }),
+    stale: (series, timeMs) => note('stale', series, timeMs, Number.NaN),
+    *latest(): Iterable<LatestSample> {},
+    last(name, labels) {
+      const matches = (one: Written): boolean =>
+        one.name === name && Object.entries(labels ?? {}).every(([label, value]) => one.labels[label] === value)
+      return written.findLast(matches)
+    },
   }
-  return { store, series, lookups: () => lookups }
 }

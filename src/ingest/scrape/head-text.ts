@@ -22,7 +22,7 @@ export function readHead(text: string, limits: PageLimits): HeadText | Rejection
   let at = skipBlanks(text, name.length)
   const labels: Label[] = []
   if (at === text.length) return name === '' ? 'name' : { name, labels }
-  if (text[at] !== '{') return 'syntax'
+  if (text[at] !== '{') return name === '' ? 'name' : 'syntax'
   at = skipBlanks(text, at + 1)
   while (text[at] !== '}') {
     let label: string

@@ -161,10 +161,6 @@ class LineParser implements TextParser {
       else page.assign(head, role.item, role.part, role.family.number)
     }
     const part = page.headPart[head]!
-    let number = to
-    while (bytes[number] === SPACE || bytes[number] === TAB) number++
-    // Guards `#rest` against coming back here.
-    if (bytes[number] === OPEN) return this.#reject('syntax', line, end)
     return this.#rest(head, part, line, to, end)
   }
 
