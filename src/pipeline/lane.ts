@@ -56,7 +56,7 @@ export interface LaneGate {
 
 /** What goes to the journal beside the rows of requests: stats, spans. */
 export interface SideSource {
-  /** In the order in which they have to be appended. */
+  /** Appended together: after a crash the rows of all are there, or of none. */
   readonly builders: readonly TableBuilder[]
   /**
    * Called before the builders are handed on, to write into them what was gathered. `all`: what may wait a little as well.
@@ -197,14 +197,14 @@ class IngestLane implements Lane {
     for (const side of this.#sides) {
       for (let gathered = false; !gathered; ) {
         gathered = side.gather(all)
-        for (const builder of side.builders) {
-          if (builder.rows === 0) continue
-          if (journal.append(builder.table, builder.encode(journal.segmentId)) !== 'ok') {
-            this.gate.close()
-            return false
-          }
-          builder.reset()
+        const filled = side.builders.filter(({ rows }) => rows > 0)
+        if (filled.length === 0) continue
+        const parts = filled.map((builder) => ({ table: builder.table, block: builder.encode(journal.segmentId) }))
+        if (journal.appendGroup(parts, []) !== 'ok') {
+          this.gate.close()
+          return false
         }
+        for (const builder of filled) builder.reset()
       }
     }
     if (journal.shouldSeal(this.#clock())) this.#seal()
