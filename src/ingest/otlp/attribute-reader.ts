@@ -13,8 +13,8 @@ import { lenientText } from './text.ts'
 export interface AttributeReader {
   /** A new record: forgets what the last one gave. */
   begin(): void
-  /** One KeyValue, `bytes[start … end)`, the `place`-th of its record. False: it is not protobuf. */
-  read(bytes: Uint8Array, start: number, end: number, place: number, entry: AccessEntry): boolean
+  /** One KeyValue, which is what `fields` stands at, the `place`-th of its record. False: it is not protobuf. */
+  read(fields: Fields, place: number, entry: AccessEntry): boolean
   /** After the last attribute. */
   finish(entry: AccessEntry): void
   /** Attributes of this record that were something known and had a value; and those that only an access log has. */
@@ -35,18 +35,19 @@ export interface AttributeReaderOptions {
 
 /** A known key with the texts it had lately. */
 interface Slot {
-  readonly key: Uint8Array
+  readonly key: DataView
+  readonly name: string
   readonly target: AttributeTarget
   readonly tag: boolean
-  /** By the last bytes and the length of the value: the bytes, and the text of them. */
+  /** By the last byte and the length of the value. */
   readonly values: (Remembered | undefined)[]
+  /** Found again less missed, within bounds. Below 0 too often: values are all different, and not remembered any more. */
+  score: number
 }
 
 interface Remembered {
-  readonly bytes: Uint8Array
+  readonly bytes: DataView
   readonly text: string
-  /** NaN: no number. */
-  readonly number: number
 }
 
 /** Of 20 000 keys half are forgotten when it is full: a sender that makes up keys costs no more than this. */
@@ -54,8 +55,8 @@ const SLOTS_MAX = 20_000
 /** Places that are remembered, over all senders; a record with more attributes looks the rest up. */
 const PLACES_MAX = 256
 const REMEMBERED = 16
-/** Longer values (paths, ids, user agents) rarely come again in a row. */
-const REMEMBERED_BYTES_MAX = 32
+const REMEMBERED_BYTES_MAX = 160
+const SCORE_MAX = 64
 const KEY_BYTES_MAX = 256
 const MAP = 6
 const DEPTH_MAX = 8
@@ -99,7 +100,8 @@ class Reader implements AttributeReader {
     if (this.#parts.used) finishParts(entry, this.#parts)
   }
 
-  read(bytes: Uint8Array, start: number, end: number, place: number, entry: AccessEntry): boolean {
+  read(outer: Fields, place: number, entry: AccessEntry): boolean {
+    const { bytes, view, from: start, to: end } = outer
     // The usual form: `0a len key 12 len 0a len text`, all lengths below 128.
     const keyLength = bytes[start + 1]!
     const keyEnd = start + 2 + keyLength
@@ -107,29 +109,20 @@ class Reader implements AttributeReader {
       const valueLength = bytes[keyEnd + 1]!
       const valueStart = keyEnd + 2
       if (valueLength < 128 && valueStart + valueLength === end) {
-        const slot = this.#slotOf(bytes, start + 2, keyEnd, place)
+        const slot = this.#slotOf(bytes, view, start + 2, keyEnd, place)
         if (valueLength >= 2 && bytes[valueStart] === 0x0a && bytes[valueStart + 1] === valueLength - 2) {
-          this.#text(slot, bytes, valueStart + 2, end, entry)
+          this.#text(slot, bytes, view, valueStart + 2, end, entry)
           return true
         }
-        return this.#value(slot, bytes, valueStart, end, entry, 0)
+        return this.#value(slot, new Fields().enter(bytes, valueStart, end), valueStart, end, entry, 0)
       }
     }
-    return this.#keyValue(bytes, start, end, place, entry, '', 0)
+    return this.#keyValue(this.#fields.into(outer), place, entry, '', 0)
   }
 
   /** A KeyValue in any form. */
-  #keyValue(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    place: number,
-    entry: AccessEntry,
-    prefix: string,
-    depth: number,
-  ): boolean {
-    const fields = depth === 0 ? this.#fields : new Fields()
-    fields.enter(bytes, start, end)
+  #keyValue(fields: Fields, place: number, entry: AccessEntry, prefix: string, depth: number): boolean {
+    const { bytes, view } = fields
     let keyFrom = 0
     let keyTo = 0
     let from = 0
@@ -151,27 +144,25 @@ class Reader implements AttributeReader {
     }
     const slot =
       prefix === ''
-        ? this.#slotOf(bytes, keyFrom, keyTo, place)
-        : this.#slotByName(`${prefix}.${lenientText(bytes, keyFrom, keyTo)}`)
-    return this.#value(slot, bytes, from, to, entry, depth)
+        ? this.#slotOf(bytes, view, keyFrom, keyTo, place)
+        : this.#slotByName(`${prefix}.${lenientText(bytes, keyFrom, keyTo)}`.slice(0, KEY_BYTES_MAX))
+    return this.#value(slot, new Fields().enter(bytes, from, to), from, to, entry, depth)
   }
 
   /** An AnyValue in any form. The members of a map are attributes of their own, named `<key>.<member>`. */
-  #value(slot: Slot, bytes: Uint8Array, start: number, end: number, entry: AccessEntry, depth: number): boolean {
-    const fields = new Fields().enter(bytes, start, end)
+  #value(slot: Slot, fields: Fields, start: number, end: number, entry: AccessEntry, depth: number): boolean {
     while (fields.next()) {
       if (fields.number === MAP && fields.wireType === LEN && depth < DEPTH_MAX) {
         const members = new Fields().into(fields)
-        const prefix = lenientText(slot.key, 0, slot.key.length)
         while (members.next()) {
           if (members.number !== 1 || members.wireType !== LEN) continue
-          if (!this.#keyValue(bytes, members.from, members.to, -1, entry, prefix, depth + 1)) return false
+          if (!this.#keyValue(new Fields().into(members), -1, entry, slot.name, depth + 1)) return false
         }
         if (members.broken) return false
       } else if (fields.number === 1 && fields.wireType === LEN) {
-        this.#text(slot, bytes, fields.from, fields.to, entry)
+        this.#text(slot, fields.bytes, fields.view, fields.from, fields.to, entry)
       } else {
-        const value = this.#any.read(bytes, start, end)
+        const value = this.#any.read(fields.bytes, start, end)
         if (typeof value === 'number') this.#number(slot, value, entry)
         else if (value !== null) this.#give(slot, itemOf(value), entry)
         return !fields.broken
@@ -180,7 +171,7 @@ class Reader implements AttributeReader {
     return !fields.broken
   }
 
-  #text(slot: Slot, bytes: Uint8Array, start: number, end: number, entry: AccessEntry): void {
+  #text(slot: Slot, bytes: Uint8Array, view: DataView, start: number, end: number, entry: AccessEntry): void {
     const length = end - start
     if (length === 0) return
     // What Envoy writes for nothing. That the sender has such an attribute at all still says what it is.
@@ -188,7 +179,14 @@ class Reader implements AttributeReader {
       if (slot.target.evidence) this.evidence++
       return
     }
-    if (length > REMEMBERED_BYTES_MAX) {
+    if (slot.target.number !== undefined) {
+      const number = decimal(bytes, start, end)
+      if (number >= 0) {
+        this.#number(slot, number, entry)
+        return
+      }
+    }
+    if (length > REMEMBERED_BYTES_MAX || slot.score < -SCORE_MAX) {
       let to = end
       if (length > this.#valueBytesMax) {
         this.#cut++
@@ -197,16 +195,16 @@ class Reader implements AttributeReader {
       this.#give(slot, lenientText(bytes, start, to), entry)
       return
     }
-    const index = (length ^ bytes[end - 1]! ^ (bytes[start]! << 1)) & (REMEMBERED - 1)
+    const index = (length ^ bytes[end - 1]!) & (REMEMBERED - 1)
     let remembered = slot.values[index]
-    if (remembered === undefined || !equal(remembered.bytes, bytes, start, end)) {
-      const text = lenientText(bytes, start, end)
-      const number = slot.target.number === undefined ? Number.NaN : decimal(bytes, start, end)
-      remembered = { bytes: Uint8Array.prototype.slice.call(bytes, start, end), text, number }
+    if (remembered !== undefined && same(remembered.bytes, view, start, length)) {
+      if (slot.score < SCORE_MAX) slot.score++
+    } else {
+      slot.score--
+      remembered = { bytes: copyOf(bytes, start, end), text: lenientText(bytes, start, end) }
       slot.values[index] = remembered
     }
-    if (remembered.number >= 0) this.#number(slot, remembered.number, entry)
-    else this.#give(slot, remembered.text, entry)
+    this.#give(slot, remembered.text, entry)
   }
 
   #give(slot: Slot, text: string, entry: AccessEntry): void {
@@ -218,8 +216,8 @@ class Reader implements AttributeReader {
   #number(slot: Slot, value: number, entry: AccessEntry): void {
     const { target } = slot
     this.#note(slot)
-    if (target.number !== undefined) target.number(entry, this.#parts, value)
-    else target.text(entry, this.#parts, String(value))
+    if (target.number === undefined) target.text(entry, this.#parts, String(value))
+    else if (value >= 0 && Number.isFinite(value)) target.number(entry, this.#parts, value)
   }
 
   #note(slot: Slot): void {
@@ -230,35 +228,31 @@ class Reader implements AttributeReader {
     if (precisionNs > 0 && (this.precisionNs === 0 || precisionNs < this.precisionNs)) this.precisionNs = precisionNs
   }
 
-  #slotOf(bytes: Uint8Array, start: number, end: number, place: number): Slot {
-    if (place >= 0 && place < PLACES_MAX) {
-      const last = this.#places[place]
-      if (last !== undefined && equal(last.key, bytes, start, end)) return last
-      const slot = this.#slotByName(lenientText(bytes, start, end))
-      this.#places[place] = slot
-      return slot
-    }
-    return this.#slotByName(lenientText(bytes, start, end))
+  #slotOf(bytes: Uint8Array, view: DataView, start: number, end: number, place: number): Slot {
+    if (place < 0 || place >= PLACES_MAX) return this.#slotByName(lenientText(bytes, start, end))
+    const last = this.#places[place]
+    if (last !== undefined && same(last.key, view, start, end - start)) return last
+    const slot = this.#slotByName(lenientText(bytes, start, end))
+    this.#places[place] = slot
+    return slot
   }
 
   #slotByName(name: string): Slot {
     const found = this.#slots.get(name)
     if (found !== undefined) return found
     const target = resolveAttribute(name, this.#options.extra)
+    const key = Buffer.from(name, 'utf8')
     const slot: Slot = {
-      key: Buffer.from(name.slice(0, KEY_BYTES_MAX), 'utf8'),
+      key: copyOf(key, 0, key.length),
+      name,
       target,
-      tag: isTag(target, name),
+      tag: target.tag === name,
       values: new Array<Remembered | undefined>(REMEMBERED).fill(undefined),
+      score: 0,
     }
     this.#slots.set(name, slot)
     return slot
   }
-}
-
-/** Whether it is nothing known: then it says nothing about what the record is. */
-function isTag(target: AttributeTarget, name: string): boolean {
-  return target.tag === name
 }
 
 /** An array with one text, as header values come in OpenTelemetry, is that text. */
@@ -268,10 +262,22 @@ function itemOf(value: string | boolean): string {
   return Array.isArray(items) && items.every((item) => typeof item === 'string') ? items.join(',') : value
 }
 
-function equal(known: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
-  const length = end - start
-  if (known.length !== length) return false
-  for (let k = 0; k < length; k++) if (known[k] !== bytes[start + k]) return false
+function copyOf(bytes: Uint8Array, start: number, end: number): DataView {
+  const copy = new Uint8Array(end - start)
+  copy.set(bytes.subarray(start, end))
+  return new DataView(copy.buffer)
+}
+
+/** Four bytes at a time; the last four may overlap the ones before. */
+function same(known: DataView, view: DataView, start: number, length: number): boolean {
+  if (known.byteLength !== length) return false
+  if (length < 4) {
+    for (let k = 0; k < length; k++) if (known.getUint8(k) !== view.getUint8(start + k)) return false
+    return true
+  }
+  const last = length - 4
+  if (known.getInt32(last) !== view.getInt32(start + last)) return false
+  for (let k = 0; k < last; k += 4) if (known.getInt32(k) !== view.getInt32(start + k)) return false
   return true
 }
 

@@ -172,7 +172,6 @@ class Decoder implements LogsDecoder {
   /** Everything of the record but a body that is a line. False: not protobuf. */
   #fields(bodyMap: boolean): boolean {
     const record = this.#record.into(this.#scope)
-    const { bytes } = record
     const { entry } = this.#options.writer
     const attributes = this.#attributes
     attributes.begin()
@@ -184,13 +183,13 @@ class Decoder implements LogsDecoder {
           this.counters.cut++
           continue
         }
-        if (!attributes.read(bytes, record.from, record.to, place++, entry)) return false
+        if (!attributes.read(record, place++, entry)) return false
       } else if (number === TIME && wireType === FIXED64) {
         this.#time(record, true)
       } else if (number === TRACE_ID && wireType === LEN) {
-        if (record.value === 16) entry.traceId = hex(bytes, record.from, record.to)
+        if (record.value === 16) entry.traceId = hex(record)
       } else if (number === SPAN_ID && wireType === LEN) {
-        if (record.value === 8) entry.spanId = hex(bytes, record.from, record.to)
+        if (record.value === 8) entry.spanId = hex(record)
       } else if (number === OBSERVED_TIME && wireType === FIXED64) {
         this.#time(record, false)
       } else if (number === BODY && wireType === LEN && bodyMap) {
@@ -236,7 +235,7 @@ class Decoder implements LogsDecoder {
       while (members.next() && place < this.#attributesMax) {
         if (members.number !== 1 || members.wireType !== LEN) continue
         place++
-        if (!this.#attributes.read(members.bytes, members.from, members.to, -1, entry)) return false
+        if (!this.#attributes.read(members, -1, entry)) return false
       }
       if (members.broken) return false
     }
@@ -285,16 +284,10 @@ class Decoder implements LogsDecoder {
   }
 }
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
-
 /** '' for an id of zeros, which is none. */
-function hex(bytes: Uint8Array, from: number, to: number): string {
-  let text = ''
+function hex(fields: Fields): string {
+  const { bytes, view, from, to } = fields
   let any = 0
-  for (let p = from; p < to; p++) {
-    const byte = bytes[p]!
-    any |= byte
-    text += HEX[byte]!
-  }
-  return any === 0 ? '' : text
+  for (let p = from; p < to; p += 4) any |= view.getUint32(p)
+  return any === 0 ? '' : Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('hex')
 }
