@@ -1,0 +1,104 @@
+import type { AccessEntry, EntryReporter } from '../../entry/entry.ts'
+import type { LineFault, LineParser } from '../parser.ts'
+import { type JsonForm, parseRecord } from './json.ts'
+import { isOwnLog } from './not-access.ts'
+
+/**
+ * Reads lines of whatever form. Lines of one source are mostly of one form, so of the text parsers the one that matched
+ * last is tried first, and a source pays for the search once. JSON is parsed once and its keys name the form. One for each
+ * source; the forms themselves keep nothing.
+ *
+ * `precisionNs` and `source` are those of the last entry.
+ */
+export interface AutoParser extends LineParser {
+  /** Name of the form of the last line that was an entry; '' before that. */
+  readonly form: string
+}
+
+export interface AutoParserOptions {
+  readonly name?: string
+  /** The more columns a form has, the earlier: a shorter one must not take a longer one's line. */
+  readonly text: readonly LineParser[]
+  /** The last one takes whatever no other detects. */
+  readonly json: readonly JsonForm[]
+  /** Of products that are only gateways: what they write without saying so. */
+  readonly reporter?: EntryReporter
+}
+
+export function createAutoParser({ name = 'auto', text, json, reporter = '' }: AutoParserOptions): AutoParser {
+  let lastText: LineParser | null = null
+  let form = ''
+  let precisionNs = 1_000_000
+  let source: 'json' | 'text' = 'text'
+
+  const parseJson = (line: string, entry: AccessEntry): LineFault | null => {
+    const record = parseRecord(line)
+    if (record === null) return 'bad_json'
+    const found = json.find((candidate) => candidate.detects(record))
+    if (found === undefined) return 'unmatched'
+    const fault = found.fill(record, entry)
+    if (fault === null) {
+      form = found.name
+      precisionNs = found.precisionNs
+      source = 'json'
+    }
+    return fault
+  }
+  const matched = (parser: LineParser): null => {
+    lastText = parser
+    form = parser.name
+    precisionNs = parser.precisionNs
+    source = parser.source
+    return null
+  }
+  const parseText = (line: string, entry: AccessEntry): LineFault | null => {
+    let gravest: LineFault = 'unmatched'
+    const first = lastText
+    if (first !== null) {
+      const fault = first.parse(line, entry)
+      if (fault === null) return matched(first)
+      gravest = graver(gravest, fault)
+      entry.reset()
+    }
+    for (const parser of text) {
+      if (parser === first) continue
+      const fault = parser.parse(line, entry)
+      if (fault === null) return matched(parser)
+      gravest = graver(gravest, fault)
+      entry.reset()
+    }
+    return gravest === 'unmatched' && isOwnLog(line) ? 'not_an_entry' : gravest
+  }
+
+  return {
+    name,
+    get precisionNs() {
+      return precisionNs
+    },
+    get source() {
+      return source
+    },
+    get form() {
+      return form
+    },
+    parse(line, entry) {
+      if (line === '') return 'not_an_entry'
+      const fault = line.startsWith('{') ? parseJson(line, entry) : parseText(line, entry)
+      if (fault === null && entry.reporter === '') entry.reporter = reporter
+      return fault
+    },
+  }
+}
+
+/** A parser that knew the line's form knows best why it is no entry. */
+const GRAVITY: Readonly<Record<LineFault, number>> = {
+  unmatched: 0,
+  not_an_entry: 1,
+  bad_json: 2,
+  bad_value: 3,
+  too_large: 4,
+}
+
+function graver(one: LineFault, other: LineFault): LineFault {
+  return GRAVITY[other] > GRAVITY[one] ? other : one
+}

@@ -1,0 +1,358 @@
+import type { AccessEntry, EntryReporter, Pairs } from '../../entry/entry.ts'
+import { settle } from '../format/filling.ts'
+import type { LineFault } from '../parser.ts'
+import { type Instant, instantOfEpoch, parseInstant } from '../unwrap/time.ts'
+import type { JsonForm, JsonRecord } from './json.ts'
+import { decimal, durationNs, integer, msToNs, present, protocolOf, setUri } from './values.ts'
+
+/**
+ * Access logs of Envoys in JSON, read by the names of their keys: every product has its own set and spelling of the same
+ * operators (`x-envoy-origin-path`, `path`, `reqPath`; `upstream_host`, `upstreamHost`), so keys are folded to lower case
+ * letters and digits and looked up in one table. A value may be typed or a text, and absent as null, `-` or the empty
+ * text. What the table does not have becomes a custom tag. For keys that say nothing there are format strings.
+ */
+export function createJsonKeys(options: JsonKeysOptions): JsonForm {
+  const fieldOf = createFolding()
+  return {
+    name: options.name,
+    precisionNs: 1_000_000,
+    detects: options.detects,
+    fill(record, entry) {
+      const fault = fill(record, entry, fieldOf)
+      if (fault === null && options.reporter !== undefined) entry.reporter = options.reporter
+      return fault
+    },
+  }
+}
+
+export interface JsonKeysOptions {
+  readonly name: string
+  readonly detects: (record: JsonRecord) => boolean
+  /** For products that are only gateways. */
+  readonly reporter?: EntryReporter
+}
+
+function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFault | null {
+  let evidence = false
+  const keys = Object.keys(record)
+  if (keys.length > KEYS_MAX) return 'too_large'
+  for (const key of keys) {
+    const value = record[key]
+    if (value === null) continue
+    const field = fieldOf(key)
+    if (field === undefined) {
+      if (typeof value === 'string' ? present(value) : typeof value === 'number' || typeof value === 'boolean') {
+        entry.customTags.add(key, String(value))
+      }
+      continue
+    }
+    if (field.evidence) evidence = true
+    if (typeof value === 'object') {
+      if (field.pairs !== undefined) addPairs(field.pairs(entry), value as JsonRecord)
+      continue
+    }
+    if (field.set === undefined) continue
+    const text = typeof value === 'string' ? value : String(value)
+    if (present(text) && field.set(entry, text) === false) return 'bad_value'
+  }
+  if (!evidence) return OWN_LOG.some((key) => record[key] !== undefined) ? 'not_an_entry' : 'unmatched'
+  settle(entry)
+  return null
+}
+
+/** More keys than anybody logs; custom tags are cut by the decoder, but reading them costs too. */
+const KEYS_MAX = 512
+/** Keys of programs' own logs: Envoy's, Istio's agents', Consul's, controllers'. */
+const OWN_LOG = ['level', 'msg', 'message', '@level', '@message', 'severity', 'logger']
+
+interface Field {
+  /** False: not a value of this field's type. */
+  readonly set?: (entry: AccessEntry, text: string) => boolean | undefined
+  /** For fields that are an object of names and texts. */
+  readonly pairs?: (entry: AccessEntry) => Pairs
+  /** Only access logs have it. */
+  readonly evidence: boolean
+}
+
+type TextField = {
+  [Key in keyof AccessEntry]: AccessEntry[Key] extends string ? Key : never
+}[keyof AccessEntry]
+type NumberField = {
+  [Key in keyof AccessEntry]: AccessEntry[Key] extends number ? Key : never
+}[keyof AccessEntry]
+
+const text = (name: Exclude<TextField, 'reporter'>, evidence = false): Field => ({
+  set: (entry, value) => {
+    entry[name] = value
+  },
+  evidence,
+})
+const address = (
+  name: 'upstreamHost' | 'upstreamLocal' | 'downstreamRemote' | 'downstreamDirect' | 'downstreamLocal',
+): Field => ({
+  set: (entry, value) => {
+    // Envoy before 1.6 printed `tcp://10.0.0.7:80`.
+    entry[name] = value.startsWith('tcp://') ? value.slice('tcp://'.length) : value
+  },
+  evidence: true,
+})
+const number = (name: NumberField, parse: (value: string) => number, evidence = false): Field => ({
+  set: (entry, value) => {
+    const parsed = parse(value)
+    if (Number.isNaN(parsed)) return false
+    entry[name] = parsed
+  },
+  evidence,
+})
+/** Milliseconds, or with a unit as somebody's own template writes it. */
+const milliseconds = (value: string): number => {
+  const ns = msToNs(value)
+  return Number.isNaN(ns) ? durationNs(value) : ns
+}
+const instant = (value: string): Instant | null => {
+  const epoch = decimal(value)
+  return Number.isNaN(epoch) ? parseInstant(value) : instantOfEpoch(epoch)
+}
+const tag = (name: string): Field => ({
+  set: (entry, value) => {
+    entry.customTags.add(name, value)
+  },
+  evidence: false,
+})
+
+const START: Field = {
+  set: (entry, value) => {
+    const at = instant(value)
+    if (at === null) return false
+    entry.startSeconds = at.seconds
+    entry.startNanos = at.nanos
+  },
+  evidence: false,
+}
+const END: Field = {
+  set: (entry, value) => {
+    const at = instant(value)
+    if (at === null) return false
+    entry.endSeconds = at.seconds
+    entry.endNanos = at.nanos
+  },
+  evidence: false,
+}
+const PATH: Field = {
+  set: (entry, value) => {
+    if (entry.path === '') setUri(entry, value)
+  },
+  evidence: true,
+}
+const PROTOCOL: Field = {
+  set: (entry, value) => {
+    entry.protocol = protocolOf(value)
+  },
+  evidence: false,
+}
+const SERVICE_TIME: Field = {
+  set: (entry, value) => {
+    if (Number.isNaN(decimal(value))) return false
+    entry.responseHeaders.add('x-envoy-upstream-service-time', value)
+  },
+  evidence: true,
+}
+/** `00-<trace id>-<span id>-<flags>`. https://www.w3.org/TR/trace-context/ */
+const TRACEPARENT: Field = {
+  set: (entry, value) => {
+    const match = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-/.exec(value)
+    if (match === null) return
+    entry.traceId = match[1]!
+    entry.spanId = match[2]!
+  },
+  evidence: false,
+}
+/** Jaeger's `uber-trace-id`: `<trace id>:<span id>:<parent>:<flags>`, without leading zeros. */
+const UBER_TRACE_ID: Field = {
+  set: (entry, value) => {
+    const match = /^([0-9a-f]{1,32}):([0-9a-f]{1,16}):/.exec(value)
+    if (match === null) return
+    entry.traceId = match[1]!.padStart(match[1]!.length > 16 ? 32 : 16, '0')
+    entry.spanId = match[2]!.padStart(16, '0')
+  },
+  evidence: false,
+}
+const hex = (name: 'traceId' | 'spanId'): Field => ({
+  set: (entry, value) => {
+    // Datadog's are decimal: no id of ours, but worth keeping.
+    if (/^(?:[0-9a-f]{16}|[0-9a-f]{32})$/i.test(value)) entry[name] = value.toLowerCase()
+    else entry.customTags.add(name === 'traceId' ? 'trace_id' : 'span_id', value)
+  },
+  evidence: false,
+})
+
+/** Folded key → field. Several keys of one line may mean the same field; one that has a value wins. */
+const FIELDS: Readonly<Record<string, Field>> = {
+  starttime: START,
+  timestamp: START,
+  time: START,
+  requesttime: START,
+  endtime: END,
+  emittime: END,
+
+  method: text('method', true),
+  requestmethod: text('method', true),
+  reqmethod: text('method', true),
+  httpmethod: text('method', true),
+  path: PATH,
+  requestpath: PATH,
+  reqpath: PATH,
+  xenvoyoriginpath: PATH,
+  xenvoyoriginalpath: PATH,
+  xenvoyoriginalpathpath: PATH,
+  originalpath: PATH,
+  uri: PATH,
+  requesturi: PATH,
+  pathtemplate: text('pathTemplate'),
+  protocol: PROTOCOL,
+  httpprotocol: PROTOCOL,
+  requestprotocol: PROTOCOL,
+  scheme: text('scheme'),
+  xforwardedproto: text('scheme'),
+  authority: text('authority', true),
+  requestauthority: text('authority', true),
+  host: text('authority'),
+  useragent: text('userAgent'),
+  referer: text('referer'),
+  referrer: text('referer'),
+  xforwardedfor: text('forwardedFor'),
+  forwardedfor: text('forwardedFor'),
+  requestid: text('requestId'),
+  xrequestid: text('requestId'),
+  streamid: text('streamId'),
+
+  responsecode: number('code', integer, true),
+  responsestatus: number('code', integer, true),
+  statuscode: number('code', integer, true),
+  httpstatus: number('code', integer, true),
+  httpstatuscode: number('code', integer, true),
+  responseflags: text('flags', true),
+  responsecodedetails: text('responseCodeDetails', true),
+  responsedetails: text('responseCodeDetails', true),
+  connectionterminationdetails: text('connectionTerminationDetails', true),
+  upstreamtransportfailurereason: text('upstreamTransportFailure', true),
+  downstreamtransportfailurereason: text('downstreamTransportFailure', true),
+  grpcstatusnumber: number('grpcStatus', integer),
+  grpcstatus: {
+    set: (entry, value) => {
+      const at = GRPC_STATUS.indexOf(value.toUpperCase().replace(/[^A-Z0-9]/g, ''))
+      const code = at >= 0 ? at : integer(value)
+      if (!Number.isNaN(code)) entry.grpcStatus = code
+    },
+    evidence: false,
+  },
+  attempts: number('attempts', integer),
+  upstreamrequestattemptcount: number('attempts', integer),
+  requestattemptcount: number('attempts', integer),
+
+  duration: number('durationNs', milliseconds, true),
+  totalduration: number('durationNs', milliseconds, true),
+  requestduration: number('rxEndNs', milliseconds, true),
+  requesttxduration: number('upTxEndNs', milliseconds, true),
+  responseduration: number('upRxBeginNs', milliseconds, true),
+  upstreamservicetime: SERVICE_TIME,
+  xenvoyupstreamservicetime: SERVICE_TIME,
+  respxenvoyupstreamservicetime: SERVICE_TIME,
+
+  bytesreceived: number('requestBodyBytes', integer, true),
+  bytessent: number('responseBodyBytes', integer, true),
+  requestheadersbytes: number('requestHeadersBytes', integer),
+  responseheadersbytes: number('responseHeadersBytes', integer),
+  downstreamwirebytesreceived: number('downstreamWireReceived', integer),
+  downstreamwirebytessent: number('downstreamWireSent', integer),
+  upstreamwirebytesreceived: number('upstreamWireReceived', integer),
+  upstreamwirebytessent: number('upstreamWireSent', integer),
+  downstreamheaderbytesreceived: number('downstreamHeaderReceived', integer),
+  downstreamheaderbytessent: number('downstreamHeaderSent', integer),
+  upstreamheaderbytesreceived: number('upstreamHeaderReceived', integer),
+  upstreamheaderbytessent: number('upstreamHeaderSent', integer),
+
+  upstreamhost: address('upstreamHost'),
+  upstreamremoteaddress: address('upstreamHost'),
+  upstreamlocaladdress: address('upstreamLocal'),
+  downstreamremoteaddress: address('downstreamRemote'),
+  downstreamdirectremoteaddress: address('downstreamDirect'),
+  downstreamlocaladdress: address('downstreamLocal'),
+  upstreamcluster: text('upstreamCluster', true),
+  upstreamclustername: text('upstreamCluster', true),
+  upstreamclusterraw: text('upstreamCluster', true),
+  cluster: text('upstreamCluster'),
+  routename: text('route', true),
+  route: text('route'),
+  listener: text('listener'),
+  filterchainname: text('listener'),
+
+  requestedservername: text('sni', true),
+  sni: text('sni'),
+  downstreamtlsversion: text('tlsVersion'),
+  downstreamtlscipher: tag('downstream_tls_cipher'),
+  downstreampeerurisan: text('peerSan'),
+  downstreamlocalurisan: text('localSan'),
+  downstreampeersubject: text('peerSubject'),
+  downstreampeerissuer: text('peerIssuer'),
+  ja3fingerprint: text('ja3'),
+
+  traceid: hex('traceId'),
+  xb3traceid: hex('traceId'),
+  spanid: hex('spanId'),
+  xb3spanid: hex('spanId'),
+  traceparent: TRACEPARENT,
+  ubertraceid: UBER_TRACE_ID,
+
+  requestheaders: { pairs: (entry) => entry.requestHeaders, evidence: false },
+  responseheaders: { pairs: (entry) => entry.responseHeaders, evidence: false },
+  responsetrailers: { pairs: (entry) => entry.responseTrailers, evidence: false },
+}
+
+/** By number. `%GRPC_STATUS(CAMEL_STRING)%`, `SNAKE_STRING` and the number itself are all in use. */
+const GRPC_STATUS = [
+  'OK',
+  'CANCELLED',
+  'UNKNOWN',
+  'INVALIDARGUMENT',
+  'DEADLINEEXCEEDED',
+  'NOTFOUND',
+  'ALREADYEXISTS',
+  'PERMISSIONDENIED',
+  'RESOURCEEXHAUSTED',
+  'FAILEDPRECONDITION',
+  'ABORTED',
+  'OUTOFRANGE',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATALOSS',
+  'UNAUTHENTICATED',
+]
+
+/** The field that a key means, if any. */
+type Folding = (key: string) => Field | undefined
+
+/** Different keys remembered: those of lines repeat, and what a hostile sender makes up is folded anew each time. */
+const FOLDED_MAX = 2048
+
+function createFolding(): Folding {
+  const folded = new Map<string, Field | undefined>()
+  return (key) => {
+    const known = folded.get(key)
+    if (known !== undefined || folded.has(key)) return known
+    const name = key.length > 64 ? '' : key.toLowerCase().replace(/[^a-z0-9]/g, '')
+    const field = Object.hasOwn(FIELDS, name) ? FIELDS[name] : undefined
+    if (folded.size < FOLDED_MAX) folded.set(key, field)
+    return field
+  }
+}
+
+/** Header names in lower case; pseudo headers are what the entry's own fields say. */
+function addPairs(pairs: Pairs, record: JsonRecord): void {
+  for (const name of Object.keys(record)) {
+    const value = record[name]
+    if (name.startsWith(':') || pairs.count >= KEYS_MAX) continue
+    if (typeof value === 'string' || typeof value === 'number') pairs.add(name.toLowerCase(), String(value))
+  }
+}
