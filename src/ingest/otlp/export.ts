@@ -7,7 +7,6 @@ import type { LogsDecoder } from './logs.ts'
 import type { Signal } from './messages.ts'
 import type { MetricsDecoder } from './metrics.ts'
 import type { Sender } from './resource.ts'
-import type { SpanRows } from './span-rows.ts'
 import type { TracesDecoder } from './traces.ts'
 
 /**
@@ -42,14 +41,11 @@ export interface ExporterOptions {
   readonly writer: EntryWriter
   readonly metrics: MetricsDecoder
   readonly traces: TracesDecoder
-  readonly spans: SpanRows
   readonly gate: { readonly closed: boolean; onOpen(listener: () => void): void }
   /** Hands on rows and spans, and resolves when they are fsynced. Rejects with SC4104 when there is no room. */
   readonly rowsSynced: () => Promise<void>
   /** The same for metrics. */
   readonly metricsSynced: () => Promise<void>
-  /** Spans that are many are handed on before their request ends. False: there is no room, and the gate is closed now. */
-  readonly flushSpans: () => boolean
   /** Wall clock, ms. */
   readonly clock?: () => number
   readonly waitMs?: number
@@ -59,7 +55,6 @@ export interface ExporterOptions {
 /** How long a request whose rows are already taken waits for room. Senders give up earlier: SDKs after 10 s. */
 const WAIT_MS = 30_000
 const REST_MS = 10
-const SPAN_BYTES = 4 << 20
 
 export function createExporter(options: ExporterOptions): Exporter {
   return new OtlpExporter(options)
@@ -125,6 +120,10 @@ class OtlpExporter implements Exporter {
       count(counters.refused, 'malformed')
       return { status: 'invalid', message: `not a valid Export request: ${describe(decoded)}` }
     }
+    if (decoded.reason === 'no_room') {
+      count(counters.refused, 'no_room')
+      return { status: 'unavailable', message: NO_ROOM }
+    }
     if (accepted > 0 && !(await this.#synced(signal, now))) {
       count(counters.refused, 'no_room')
       return { status: 'unavailable', message: NO_ROOM }
@@ -133,13 +132,9 @@ class OtlpExporter implements Exporter {
   }
 
   #decode(signal: Signal, bytes: Uint8Array, start: number, end: number, sender: Sender, now: number): Decoded {
-    const { logs, writer, metrics, traces, spans, flushSpans } = this.#options
+    const { logs, writer, metrics, traces } = this.#options
     if (signal === 'metrics') return metrics.decode(bytes, start, end, sender, now)
-    if (signal === 'traces') {
-      const decoded = traces.decode(bytes, start, end, sender, now)
-      if (spans.bytes > SPAN_BYTES) flushSpans()
-      return decoded
-    }
+    if (signal === 'traces') return traces.decode(bytes, start, end, sender, now)
     const decoded = logs.decode(bytes, start, end, sender)
     const committed = writer.commit()
     if (committed.rejected === 0) return decoded

@@ -1,3 +1,2 @@
 export { createOtlpHttpServer, OTLP_HTTP_LIMITS, type OtlpHttpLimits, type OtlpHttpServer } from './http.ts'
 export { createOtlpReceiver, type OtlpCounters, type OtlpReceiver, type OtlpReceiverOptions } from './receiver.ts'
-export { createSpanRows, type SpanRows } from './span-rows.ts'

@@ -1,7 +1,7 @@
 import type { EnvoyNames } from '../../metrics/envoy-names.ts'
 import type { MetricStore } from '../../metrics/store.ts'
-import type { SideSource } from '../../pipeline/lane.ts'
 import type { Redaction } from '../../pipeline/redact.ts'
+import type { SpanStore } from '../../pipeline/spans.ts'
 import type { RejectedGroup } from '../als/rejected.ts'
 import type { EntryWriter } from '../entry/entry.ts'
 import type { Origins } from '../entry/origins.ts'
@@ -15,18 +15,11 @@ import { createMetricsDecoder, type MetricsCounters } from './metrics.ts'
 import { createResourceReader } from './resource.ts'
 import { createOtlpServices } from './services.ts'
 import { createAttributeRedaction } from './span-redaction.ts'
-import type { SpanRows } from './span-rows.ts'
 import { createTracesDecoder, type TracesCounters } from './traces.ts'
 
 /**
  * OTLP: access logs into rows, metrics into the metric store, spans into their table. `services` are for the gRPC port,
  * `exporter` for the HTTP server (`createOtlpHttpServer`).
- *
- * Two steps, since the lane has to know of the spans before there is a lane to write to:
- *
- *     const spans = createSpanRows()
- *     const lane = createLane({ …, sides: [spans, …] })
- *     const otlp = createOtlpReceiver({ spans, lane, … })
  */
 export interface OtlpReceiver {
   readonly services: readonly GrpcService[]
@@ -46,10 +39,9 @@ export interface OtlpCounters {
 export interface OtlpReceiverOptions {
   /** A writer of its own: requests of other receivers must not wait for the rows of this one. */
   readonly writer: EntryWriter
-  readonly spans: SpanRows & SideSource
+  readonly spans: SpanStore
   readonly lane: {
     readonly gate: { readonly closed: boolean; onOpen(listener: () => void): void }
-    flushSides(): boolean
     synced(): Promise<void>
   }
   readonly metrics: MetricStore
@@ -81,17 +73,15 @@ export function createOtlpReceiver(options: OtlpReceiverOptions): OtlpReceiver {
     names: options.names,
     prefix: options.statsPrefix ?? 'envoy',
   })
-  const traces = createTracesDecoder({ rows: spans, resources, redact: createAttributeRedaction(options.redaction) })
+  const traces = createTracesDecoder({ store: spans, resources, redact: createAttributeRedaction(options.redaction) })
   const exporter = createExporter({
     logs,
     writer,
     metrics,
     traces,
-    spans,
     gate: lane.gate,
     rowsSynced: () => lane.synced(),
     metricsSynced: () => options.metrics.synced(),
-    flushSpans: () => lane.flushSides(),
     ...(clock === undefined ? {} : { clock }),
   })
   return {

@@ -1,9 +1,9 @@
+import type { Span, SpanStore } from '../../pipeline/spans.ts'
 import { createAnyValueReader } from './any-value.ts'
 import { count, type Decoded } from './counters.ts'
 import { FIXED64, Fields, LEN, VARINT } from './fields.ts'
 import { type Resource, type ResourceReader, readPair, type Sender } from './resource.ts'
 import type { AttributeRedaction } from './span-redaction.ts'
-import type { SpanRow, SpanRows } from './span-rows.ts'
 import { lenientText } from './text.ts'
 
 /** Spans of an `ExportTraceServiceRequest`, into rows. */
@@ -23,7 +23,7 @@ export interface TracesCounters {
 }
 
 export interface TracesDecoderOptions {
-  readonly rows: SpanRows
+  readonly store: SpanStore
   readonly resources: ResourceReader
   readonly redact: AttributeRedaction
   readonly limits?: Partial<SpanLimits>
@@ -39,13 +39,12 @@ export interface SpanLimits {
 /** 128 attributes, 128 events and 128 links are the defaults of the SDKs. */
 export const SPAN_LIMITS: SpanLimits = { attributesMax: 128, valueBytesMax: 8192, eventsMax: 256 }
 
-const KINDS = ['', 'internal', 'server', 'client', 'producer', 'consumer']
-const STATUSES = ['', 'ok', 'error']
+const KINDS: readonly Span['kind'][] = ['', 'internal', 'server', 'client', 'producer', 'consumer']
+const STATUSES: readonly Span['status'][] = ['', 'ok', 'error']
 const NAME_BYTES_MAX = 1024
 /** A span that ends later than this after it arrived has a clock that is wrong; so has one of before 2000. */
-const FUTURE_MS = 86_400_000
-const OLDEST_MS = 946_684_800_000
-const TWO_32 = 2 ** 32
+const FUTURE_NS = 86_400_000_000_000n
+const OLDEST_NS = 946_684_800_000_000_000n
 
 export function createTracesDecoder(options: TracesDecoderOptions): TracesDecoder {
   return new Decoder(options)
@@ -139,20 +138,17 @@ class Decoder implements TracesDecoder {
     const span = this.#span.into(this.#scoped)
     const { bytes } = span
     const attributes = new Map<string, string>()
-    const row: SpanRow = {
-      endLow: 0,
-      endHigh: 0,
-      durationNs: 0,
-      receivedMs,
-      view: span.view,
-      traceAt: -1,
-      spanAt: -1,
-      parentAt: -1,
+    const row: Mutable<Span> = {
+      traceId: NO_ID,
+      spanId: NO_ID,
+      parentSpanId: NO_ID,
       name: '',
       kind: '',
       service: resource.attributes.get('service.name') ?? '',
       nodeId: resource.instance,
       scope,
+      startNs: 0n,
+      endNs: 0n,
       status: '',
       statusMessage: '',
       attributes,
@@ -160,55 +156,43 @@ class Decoder implements TracesDecoder {
       events: '',
     }
     const events: string[] = []
-    let startLow = 0
-    let startHigh = 0
     while (span.next()) {
       const { number, wireType } = span
       if (wireType === LEN) {
-        if (number === 1 && span.value === 16) row.traceAt = span.from
-        else if (number === 2 && span.value === 8) row.spanAt = span.from
-        else if (number === 4 && span.value === 8) row.parentAt = span.from
+        if (number === 1 && span.value === 16) row.traceId = bytes.subarray(span.from, span.to)
+        else if (number === 2 && span.value === 8) row.spanId = bytes.subarray(span.from, span.to)
+        else if (number === 4 && span.value === 8) row.parentSpanId = bytes.subarray(span.from, span.to)
         else if (number === 5) row.name = this.#options.redact('name', this.#name(span))
         else if (number === 9) this.#attribute(attributes)
         else if (number === 11 || number === 13) this.#event(events, number === 13)
         else if (number === 15) this.#status(row)
-      } else if (wireType === FIXED64 && (number === 7 || number === 8)) {
-        const low = span.view.getUint32(span.from, true)
-        const high = span.view.getUint32(span.from + 4, true)
-        if (number === 7) {
-          startLow = low
-          startHigh = high
-        } else {
-          row.endLow = low
-          row.endHigh = high
-        }
-      } else if (wireType === VARINT && number === 6) row.kind = KINDS[span.value] ?? ''
+      } else if (wireType === FIXED64 && number === 7) row.startNs = span.view.getBigUint64(span.from, true)
+      else if (wireType === FIXED64 && number === 8) row.endNs = span.view.getBigUint64(span.from, true)
+      else if (wireType === VARINT && number === 6) row.kind = KINDS[span.value] ?? ''
     }
     if (span.broken) {
       this.#refuse('malformed', span.at)
       return
     }
-    if (row.traceAt < 0 || row.spanAt < 0 || allZero(bytes, row.traceAt, 16) || allZero(bytes, row.spanAt, 8)) {
+    if (isZero(row.traceId) || isZero(row.spanId)) {
       this.#refuse('no_ids', this.#scoped.from)
       return
     }
-    row.durationNs = Math.max(0, (row.endHigh - startHigh) * TWO_32 + (row.endLow - startLow))
-    if (startHigh === 0 && startLow === 0) row.durationNs = 0
-    this.#correctTime(row)
+    this.#correctTime(row, receivedMs)
     if (events.length > 0) row.events = `[${events.join(',')}]`
-    this.#options.rows.add(row)
+    if (!this.#options.store.add(row)) this.#refuse('no_room', this.#scoped.from)
   }
 
-  /** Rows lie in partitions by their end, so one far away from now ends when it arrived. */
-  #correctTime(row: SpanRow): void {
-    const endMs = (row.endHigh * TWO_32 + row.endLow) / 1e6
-    if (endMs >= OLDEST_MS && endMs <= row.receivedMs + FUTURE_MS) return
-    this.counters.untimed++
-    const nanos = BigInt(Math.trunc(row.receivedMs)) * 1_000_000n
-    row.endLow = Number(nanos & 0xffff_ffffn)
-    row.endHigh = Number(nanos >> 32n)
-    // A start at the epoch, or an end before the start: the difference says nothing.
-    if (row.durationNs > MOST_NS) row.durationNs = 0
+  /** Rows lie in partitions by their end, so a span whose end is far away from now ends when it arrived. */
+  #correctTime(row: Mutable<Span>, receivedMs: number): void {
+    const receivedNs = BigInt(Math.trunc(receivedMs)) * 1_000_000n
+    const tookNs = row.endNs > row.startNs && row.startNs > 0n ? row.endNs - row.startNs : 0n
+    if (row.endNs < OLDEST_NS || row.endNs > receivedNs + FUTURE_NS) {
+      this.counters.untimed++
+      row.endNs = receivedNs
+    }
+    // A start that is missing, or far away: the difference would say nothing.
+    row.startNs = row.endNs - (tookNs > MOST_NS ? 0n : tookNs)
   }
 
   #attribute(attributes: Map<string, string>): void {
@@ -221,7 +205,7 @@ class Decoder implements TracesDecoder {
   }
 
   /** Status: `message` #2, `code` #3. */
-  #status(row: SpanRow): void {
+  #status(row: Mutable<Span>): void {
     const status = this.#inner.into(this.#span)
     while (status.next()) {
       if (status.number === 2 && status.wireType === LEN) {
@@ -282,10 +266,13 @@ class Decoder implements TracesDecoder {
   }
 }
 
-/** A year. */
-const MOST_NS = 366 * 86_400e9
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
-function allZero(bytes: Uint8Array, from: number, length: number): boolean {
-  for (let k = 0; k < length; k++) if (bytes[from + k] !== 0) return false
+const NO_ID = new Uint8Array(0)
+/** A year. */
+const MOST_NS = 366n * 86_400_000_000_000n
+
+function isZero(id: Uint8Array): boolean {
+  for (const byte of id) if (byte !== 0) return false
   return true
 }
