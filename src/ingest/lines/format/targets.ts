@@ -375,8 +375,18 @@ function requestHeader(main: string, alternative: string): Target {
 
 function responseHeader(main: string, alternative: string): Target {
   if (main === ':status' || alternative === ':status') return SIMPLE.RESPONSE_CODE!
-  const shape = main === 'x-envoy-upstream-service-time' ? 'token' : 'text'
-  return { kind: 'text', shape, set: ({ entry }, value) => entry.responseHeaders.add(main, value) }
+  if (main === 'x-envoy-upstream-service-time') return SERVICE_TIME
+  return { kind: 'text', shape: 'text', set: ({ entry }, value) => entry.responseHeaders.add(main, value) }
+}
+
+/** Envoy adds this header to what the upstream answers, and to nothing else. */
+const SERVICE_TIME: Target = {
+  kind: 'text',
+  shape: 'token',
+  set({ entry }, value) {
+    entry.responseHeaders.add('x-envoy-upstream-service-time', value)
+    entry.answered = true
+  },
 }
 
 /** Names of the time points, in the order of `POINTS`; the first is the start. */

@@ -1,0 +1,369 @@
+import type { AccessEntry } from '../../entry/entry.ts'
+import type { LineFault } from '../parser.ts'
+import { readNumber } from './digits.ts'
+import { Filling } from './filling.ts'
+import { type FormatError, isFormatError, parseFormat } from './grammar.ts'
+import { endOfNested, endOfScalar, endOfText, skipBlanks, unescaped } from './json-text.ts'
+import { type Target, type TargetOptions, targetOf } from './targets.ts'
+import { compileMatcher, type FormatParser, fillTime, type Matcher, precisionOf } from './text.ts'
+
+/**
+ * A parser of the JSON lines that one of Envoy's `json_format` dictionaries makes, typed or not, with objects and lists in
+ * it as deep as they are in the format.
+ *
+ * The line is read once from left to right and no objects are made of it. Envoy writes keys in their order, so the next
+ * key is nearly always the one that is expected; any other order costs a look-up. Keys that the format does not have
+ * become custom tags: somebody between Envoy and here has put them there.
+ */
+export interface JsonFormatOptions extends TargetOptions {
+  readonly name?: string
+}
+
+export type JsonFormat = { readonly [key: string]: JsonFormatValue }
+export type JsonFormatValue = string | number | boolean | null | JsonFormat | readonly JsonFormatValue[]
+
+export function compileJsonFormat(format: JsonFormat, options: JsonFormatOptions = {}): FormatParser | FormatError {
+  const compiled = compileGroup(format, options, '', 0)
+  if (isFormatError(compiled)) return compiled
+  if (targetsOf(compiled).length === 0) return { error: 'the format has no operator' }
+  return new JsonParser(options.name ?? 'json-format', compiled)
+}
+
+/** What stands under a key. */
+export type JsonField =
+  | { readonly kind: 'value'; readonly target: Target; readonly operator: string }
+  /** Text around operators, or several operators. */
+  | { readonly kind: 'mixed'; readonly matcher: Matcher }
+  | { readonly kind: 'group'; readonly group: Group }
+  | { readonly kind: 'ignored' }
+
+/** An object of the format. */
+export class Group {
+  /** In the order Envoy writes them. */
+  readonly #names: readonly string[]
+  readonly #quoted: readonly string[]
+  readonly #fields: readonly JsonField[]
+  readonly #index: ReadonlyMap<string, number>
+
+  constructor(fields: Readonly<Record<string, JsonField>> | ReadonlyMap<string, JsonField>) {
+    const entries = fields instanceof Map ? [...fields] : Object.entries(fields)
+    const sorted = entries.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+    this.#names = sorted.map(([name]) => name)
+    this.#quoted = this.#names.map((name) => JSON.stringify(name))
+    this.#fields = sorted.map(([, field]) => field)
+    this.#index = new Map(this.#names.map((name, k) => [name, k]))
+  }
+
+  get fields(): readonly JsonField[] {
+    return this.#fields
+  }
+
+  get names(): readonly string[] {
+    return this.#names
+  }
+
+  /** Whether the key that begins at `at` is number `k`. */
+  isNext(k: number, line: string, at: number): boolean {
+    return k < this.#quoted.length && line.startsWith(this.#quoted[k]!, at)
+  }
+
+  /** Length of key `k` with its quotes. */
+  width(k: number): number {
+    return this.#quoted[k]!.length
+  }
+
+  find(name: string): number {
+    return this.#index.get(name) ?? -1
+  }
+}
+
+/** Deeper formats are nobody's. */
+const FORMAT_DEPTH_MAX = 16
+
+function compileGroup(format: JsonFormat, options: TargetOptions, path: string, depth: number): Group | FormatError {
+  if (depth > FORMAT_DEPTH_MAX) return { error: `${path}: nested deeper than ${FORMAT_DEPTH_MAX}` }
+  const fields = new Map<string, JsonField>()
+  for (const [key, value] of Object.entries(format)) {
+    const field = compileValue(value, options, path === '' ? key : `${path}.${key}`, depth)
+    if (isFormatError(field)) return field
+    fields.set(key, field)
+  }
+  return new Group(fields)
+}
+
+function compileValue(
+  value: JsonFormatValue,
+  options: TargetOptions,
+  path: string,
+  depth: number,
+): JsonField | FormatError {
+  if (typeof value === 'string') return compileString(value, options, path)
+  if (typeof value !== 'object' || value === null) return { kind: 'ignored' }
+  const members: JsonFormat = Object.fromEntries(Object.entries(value))
+  const group = compileGroup(members, options, path, depth + 1)
+  return isFormatError(group) ? group : { kind: 'group', group }
+}
+
+/** A value of one operator keeps its type, and becomes a tag under its key when no column is for it. */
+export function compileString(text: string, options: TargetOptions, path: string): JsonField | FormatError {
+  const parts = parseFormat(text)
+  if (isFormatError(parts)) return { error: `${path}: ${parts.error}` }
+  const [first] = parts
+  if (parts.length === 1 && first !== undefined && typeof first !== 'string') {
+    const target = targetOf(first, options)
+    const named: Target = target.kind === 'tag' ? { ...target, name: path } : target
+    return { kind: 'value', target: named, operator: first.text }
+  }
+  if (parts.every((part) => typeof part === 'string')) return { kind: 'ignored' }
+  const matcher = compileMatcher(text, options)
+  return isFormatError(matcher) ? { error: `${path}: ${matcher.error}` } : { kind: 'mixed', matcher }
+}
+
+function targetsOf(group: Group): readonly { readonly operator: string; readonly target: Target }[] {
+  return group.fields.flatMap((field) => {
+    if (field.kind === 'value') return [field]
+    if (field.kind === 'group') return targetsOf(field.group)
+    if (field.kind === 'ignored') return []
+    return field.matcher.operators.map(({ text }, k) => ({ operator: text, target: field.matcher.targets[k]! }))
+  })
+}
+
+const LINE_MAX = 256 << 10
+/** Names of a line that are no field are kept up to this length. */
+const TAG_NAME_MAX = 256
+
+export interface JsonParserOptions {
+  /** Fields of keys that the format does not have; remembered by the caller. */
+  readonly resolve?: (path: string) => JsonField | undefined
+}
+
+export class JsonParser implements FormatParser {
+  readonly name: string
+  readonly source = 'json'
+  readonly precisionNs: number
+  readonly tagged: readonly string[]
+  readonly ignored: readonly string[]
+  readonly #root: Group
+  readonly #resolve: ((path: string) => JsonField | undefined) | undefined
+  readonly #filling = new Filling()
+  /** Values of fields in the line under way. */
+  #known = 0
+
+  constructor(name: string, root: Group, options: JsonParserOptions = {}) {
+    const targets = targetsOf(root)
+    this.name = name
+    this.#root = root
+    this.#resolve = options.resolve
+    this.precisionNs = precisionOf(targets.map(({ target }) => target))
+    this.tagged = targets.filter(({ target }) => target.kind === 'tag').map(({ operator }) => operator)
+    this.ignored = targets.filter(({ target }) => target.kind === 'ignored').map(({ operator }) => operator)
+  }
+
+  parse(line: string, entry: AccessEntry): LineFault | null {
+    if (line.length > LINE_MAX) return 'too_large'
+    const at = skipBlanks(line, 0)
+    if (at === line.length) return 'not_an_entry'
+    if (line.charCodeAt(at) !== OPEN) return 'unmatched'
+    const filling = this.#filling
+    filling.begin(entry)
+    this.#known = 0
+    const end = this.#object(line, at, this.#root, '', 0)
+    if (end < 0) return FAULTS[-end]!
+    if (skipBlanks(line, end) !== line.length) return 'bad_json'
+    if (this.#known === 0) return 'unmatched'
+    filling.finish()
+    return null
+  }
+
+  /** Reads the object that begins at `at`. Returns the place behind it, or a fault. */
+  #object(line: string, at: number, group: Group | null, path: string, depth: number): number {
+    at = skipBlanks(line, at + 1)
+    if (line.charCodeAt(at) === CLOSE) return at + 1
+    let next = 0
+    for (;;) {
+      if (line.charCodeAt(at) !== QUOTE) return BAD_JSON
+      let field: JsonField | undefined
+      let name = ''
+      if (group?.isNext(next, line, at) === true) {
+        field = group.fields[next]
+        at += group.width(next++)
+      } else {
+        const end = endOfText(line, at)
+        if (end < 0) return BAD_JSON
+        const key = unescaped(line, at + 1, end)
+        if (key === null) return BAD_JSON
+        at = end + 1
+        const k = group === null ? -1 : group.find(key)
+        if (k >= 0) {
+          field = group!.fields[k]
+          next = k + 1
+        } else {
+          name = path === '' ? key : `${path}.${key}`
+          field = this.#resolve?.(name)
+        }
+      }
+      at = skipBlanks(line, at)
+      if (line.charCodeAt(at) !== COLON) return BAD_JSON
+      at = this.#value(line, skipBlanks(line, at + 1), field, name, depth)
+      if (at < 0) return at
+      at = skipBlanks(line, at)
+      const unit = line.charCodeAt(at)
+      if (unit === CLOSE) return at + 1
+      if (unit !== COMMA) return BAD_JSON
+      at = skipBlanks(line, at + 1)
+    }
+  }
+
+  #value(line: string, at: number, field: JsonField | undefined, name: string, depth: number): number {
+    const unit = line.charCodeAt(at)
+    if (unit === QUOTE) {
+      const end = endOfText(line, at)
+      if (end < 0) return BAD_JSON
+      if (end === at + 1 || (end === at + 2 && line.charCodeAt(at + 1) === DASH)) {
+        // Nothing, or `-`: not known.
+        if (field !== undefined) this.#known++
+        return end + 1
+      }
+      return this.#text(line, at + 1, end, field, name)
+    }
+    if (unit === OPEN || unit === OPEN_LIST) return this.#nested(line, at, field, name, depth)
+    const end = endOfScalar(line, at)
+    if (end < 0) return BAD_JSON
+    return this.#scalar(line, at, end, field, name)
+  }
+
+  #text(line: string, start: number, end: number, field: JsonField | undefined, name: string): number {
+    const into = this.#filling
+    if (field?.kind === 'value' && field.target.kind === 'number') {
+      const number = readNumber(line, start, end)
+      this.#known++
+      return !Number.isNaN(number) && field.target.set(into, number) !== false ? end + 1 : BAD_VALUE
+    }
+    const text = unescaped(line, start, end)
+    if (text === null) return BAD_JSON
+    if (field === undefined) {
+      if (name.length <= TAG_NAME_MAX) into.entry.customTags.add(name, text)
+      return end + 1
+    }
+    this.#known++
+    if (field.kind === 'mixed') return field.matcher.read(text, into) === null ? end + 1 : BAD_VALUE
+    if (field.kind !== 'value') return end + 1
+    return fillText(field.target, text, into) ? end + 1 : BAD_VALUE
+  }
+
+  #scalar(line: string, start: number, end: number, field: JsonField | undefined, name: string): number {
+    const unit = line.charCodeAt(start)
+    if (unit === 110 && end - start === 4 && line.startsWith('null', start)) {
+      if (field !== undefined) this.#known++
+      return end
+    }
+    const isNumber = unit === DASH || (unit >= 48 && unit <= 57)
+    const number = isNumber ? readNumber(line, start, end) : Number.NaN
+    if (isNumber ? Number.isNaN(number) : !line.startsWith('true', start) && !line.startsWith('false', start)) {
+      return BAD_JSON
+    }
+    const into = this.#filling
+    if (field === undefined) {
+      if (name.length <= TAG_NAME_MAX) into.entry.customTags.add(name, line.slice(start, end))
+      return end
+    }
+    this.#known++
+    if (field.kind !== 'value') return end
+    const { target } = field
+    if (target.kind === 'number') return isNumber && target.set(into, number) !== false ? end : BAD_VALUE
+    if (target.kind === 'json') {
+      target.set(into, line.slice(start, end))
+      return end
+    }
+    return fillText(target, line.slice(start, end), into) ? end : BAD_VALUE
+  }
+
+  #nested(line: string, at: number, field: JsonField | undefined, name: string, depth: number): number {
+    if (line.charCodeAt(at) === OPEN && depth < FORMAT_DEPTH_MAX) {
+      if (field?.kind === 'group') return this.#object(line, at, field.group, name, depth + 1)
+      // What others put around: their names are joined with points.
+      if (field === undefined) return this.#object(line, at, null, name, depth + 1)
+    }
+    const end = endOfNested(line, at)
+    if (end < 0) return end === -2 ? TOO_LARGE : BAD_JSON
+    if (field === undefined) return end
+    this.#known++
+    const text = line.slice(at, end)
+    if (field.kind === 'group') return this.#list(text, field.group) ? end : BAD_JSON
+    if (field.kind !== 'value') return end
+    if (!isJson(text)) return BAD_JSON
+    const { target } = field
+    if (target.kind === 'json') target.set(this.#filling, text)
+    else if (target.kind === 'tag') this.#filling.entry.customTags.add(target.name, text)
+    else if (target.kind !== 'ignored') return BAD_VALUE
+    return end
+  }
+
+  /** A list of the format: rare, so its values are made. */
+  #list(text: string, group: Group): boolean {
+    let values: unknown
+    try {
+      values = JSON.parse(text)
+    } catch {
+      return false
+    }
+    if (!Array.isArray(values)) return true
+    for (const [k, value] of values.entries()) {
+      const index = group.find(String(k))
+      const field = index < 0 ? undefined : group.fields[index]
+      if (field === undefined || value === null) continue
+      const json = JSON.stringify(value)
+      const read = this.#value(json, 0, field, '', FORMAT_DEPTH_MAX)
+      if (read < 0) return false
+    }
+    return true
+  }
+}
+
+/** A text, or the text of a scalar, for any target. */
+function fillText(target: Target, text: string, into: Filling): boolean {
+  switch (target.kind) {
+    case 'text':
+      target.set(into, text)
+      return true
+    case 'time':
+      return target.reader.read(text, 0) === text.length && fillTime(target, text, 0, into)
+    case 'json': {
+      const first = text.charCodeAt(0)
+      target.set(into, (first === OPEN || first === OPEN_LIST) && isJson(text) ? text : JSON.stringify(text))
+      return true
+    }
+    case 'tag':
+      into.entry.customTags.add(target.name, text)
+      return true
+    case 'number': {
+      const number = readNumber(text, 0, text.length)
+      return !Number.isNaN(number) && target.set(into, number) !== false
+    }
+    case 'ignored':
+      return true
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const OPEN = 123
+const CLOSE = 125
+const OPEN_LIST = 91
+const QUOTE = 34
+const COLON = 58
+const COMMA = 44
+const DASH = 45
+
+/** Faults, as negative places. */
+const BAD_JSON = -1
+const BAD_VALUE = -2
+const TOO_LARGE = -3
+const FAULTS: readonly LineFault[] = ['bad_json', 'bad_json', 'bad_value', 'too_large']
