@@ -6,6 +6,7 @@ import type { TableBuilder } from '../model/table-builder.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Journal } from './journal.ts'
 import type { Note } from './journal-format.ts'
+import type { JournalPart } from './journal-writer.ts'
 import type { Rollup } from './rollup.ts'
 import type { LiveSink, Stage } from './sink.ts'
 
@@ -169,15 +170,20 @@ class IngestLane implements Lane {
     return notes
   }
 
-  /** Notes speak of rows in any of the builders, so all of them go, in one record. */
+  /** Notes speak of rows in any of the builders, stats and spans among them, so all of them go, in one record. */
   #flushGroup(notes: readonly Note[]): boolean {
     const { journal } = this.#options
+    // What is more than the builders hold goes before.
+    for (const side of this.#sides) if (!side.gather(true) && !this.#flushSide(side, true)) return false
+    const sides = this.#sides.flatMap(({ builders }) => builders.filter(({ rows }) => rows > 0))
     const batches = ROW_TABLES.filter((table) => this.builders[table].rows > 0).map((t) => this.builders[t].seal())
-    const parts = batches.map((batch) => ({ table: batch.table, block: batch.encode(journal.segmentId) }))
+    const parts: JournalPart[] = [...batches, ...sides].map((from) => partOf(from, journal.segmentId))
+    if (parts.length === 0) return true
     if (journal.appendGroup(parts, notes) !== 'ok') {
       this.gate.close()
       return false
     }
+    for (const builder of sides) builder.reset()
     for (const source of this.#noteSources) source.noted()
     for (const [k, batch] of batches.entries()) this.#journaled(batch, parts[k]!.block)
     if (journal.shouldSeal(this.#clock())) this.#seal()
@@ -194,20 +200,26 @@ class IngestLane implements Lane {
 
   flushSides(all = false): boolean {
     const { journal } = this.#options
-    for (const side of this.#sides) {
-      for (let gathered = false; !gathered; ) {
-        gathered = side.gather(all)
-        const filled = side.builders.filter(({ rows }) => rows > 0)
-        if (filled.length === 0) continue
-        const parts = filled.map((builder) => ({ table: builder.table, block: builder.encode(journal.segmentId) }))
-        if (journal.appendGroup(parts, []) !== 'ok') {
-          this.gate.close()
-          return false
-        }
-        for (const builder of filled) builder.reset()
-      }
-    }
+    const notes = this.#notes()
+    if (notes.length > 0) return this.#flushGroup(notes)
+    for (const side of this.#sides) if (!this.#flushSide(side, all)) return false
     if (journal.shouldSeal(this.#clock())) this.#seal()
+    return true
+  }
+
+  #flushSide(side: SideSource, all: boolean): boolean {
+    const { journal } = this.#options
+    for (let gathered = false; !gathered; ) {
+      gathered = side.gather(all)
+      const filled = side.builders.filter(({ rows }) => rows > 0)
+      if (filled.length === 0) continue
+      const parts = filled.map((builder) => partOf(builder, journal.segmentId))
+      if (journal.appendGroup(parts, []) !== 'ok') {
+        this.gate.close()
+        return false
+      }
+      for (const builder of filled) builder.reset()
+    }
     return true
   }
 
@@ -247,6 +259,10 @@ class IngestLane implements Lane {
     for (const table of ROW_TABLES) done = this.flush(table) && done
     return this.flushSides(all) && done
   }
+}
+
+function partOf(from: Batch | TableBuilder, segment: string): JournalPart {
+  return { table: from.table, block: from.encode(segment) }
 }
 
 class Gate implements LaneGate {
