@@ -277,7 +277,7 @@ return p;
  * filter state object; a status counts where neither header nor trailer has one.
  */
 const OWN = `function own(b,dv,p,e,i){
-let t=0,l=0,x=0,y=0;S.flags=0;
+let t=0,l=0,x=0,y=0;S.flags=0;S.answered=0;
 while(p<e){${TAG}switch(t){
 case 8:${varint('x')}if(x<=255&&S.grpcTrailer<0&&S.grpcHeader<0)S.grpcTrailer=x;break;
 case 16:${varint('x')}S.flags=x&DETAILS_FLAGS;break;
@@ -286,6 +286,7 @@ case 34:${sparseText('listener', 'e')}break;
 case 42:${sparseText('path_template', 'e')}break;
 case 50:${length('e')}S.downstreamPeer=intern(d_raw,b,dv,p,l);p+=l;break;
 case 58:${length('e')}S.upstreamPeer=intern(d_raw,b,dv,p,l);p+=l;break;
+case 64:${varint('x')}S.answered=x;break;
 default:p=skipField(b,p,e,t,wide);if(p<0)return -1;
 }}
 return p===e?p:-1;
@@ -339,8 +340,8 @@ const POINT_VARIABLES = ['t0', 't1', 't2', 't3', 't4', 't5', 't6']
 /** Most rows are plain successes: the first rule of `classify`, without the call. */
 const classified = (table: number): string =>
   table === 2
-    ? 'const classified=classify(code,fl,grpc,details,false,http,t3>=0);'
-    : 'const classified=code===200&&fl===0&&details===DETAILS_UPSTREAM&&grpc<=0?PLAIN_SUCCESS:classify(code,fl,grpc,details,true,http,t3>=0);'
+    ? 'const classified=classify(code,fl,grpc,details,false,http,t3>=0||an!==0);'
+    : 'const classified=code===200&&fl===0&&details===DETAILS_UPSTREAM&&grpc<=0?PLAIN_SUCCESS:classify(code,fl,grpc,details,true,http,t3>=0||an!==0);'
 
 export interface RowSource {
   /** Body of a function of the bindings that `decode.ts` gives it; it returns the row function. */
@@ -421,7 +422,7 @@ S.grpcHeader=-1;S.grpcTrailer=-1;S.downstreamPeer=0;S.upstreamPeer=0;S.downstrea
 let t=0,l=0,x=0,y=0,s=0,q=0,e1=0,ts=0;
 let t0=-1,t1=-1,t2=-1,t3=-1,t4=-1,t5=-1,t6=-1,du=-1,stS=0,stN=0;
 let cl=0,ro=0,au=0,sc=0,ua=0,fw=0,de=0,aR=0,aD=0,aL=0,aU=0,aX=0,pR=0,pD=0,pL=0,pU=0,pX=0;
-let fl=0,at=0,code=-1,meth=0,proto=0,ty=0,requestBytes=0;
+let fl=0,an=0,at=0,code=-1,meth=0,proto=0,ty=0,requestBytes=0;
 let ${[...READ_COUNTS, ...COUNTS].map((name) => `${name}=0`).join(',')};
 let rS=0,rL=0,sidS=0,sidL=0,ridS=0,ridL=0,paS=0,paL=0,opS=0,opL=0,mdS=0,mdL=-1;
 while(p<e){${TAG}switch(t){
@@ -442,7 +443,7 @@ break;
 case 34:${length('e')}if(isTcp){p+=l;break}e1=p+l;
 ${chain(RESPONSE, 4, known)}
 break;
-case ${tag(OWN_FIELDS, BYTES)}:${length('e')}p=own(b,dv,p,p+l,i);if(p<0)return -1;fl|=S.flags;break;
+case ${tag(OWN_FIELDS, BYTES)}:${length('e')}p=own(b,dv,p,p+l,i);if(p<0)return -1;fl|=S.flags;an=S.answered;break;
 default:p=skipField(b,p,e,t,wide);if(p<0)return -1;
 }}
 if(p!==e)return -1;

@@ -124,6 +124,7 @@ class Decoder implements AlsDecoder {
     downstreamRank: 0,
     upstreamRank: 0,
     flags: 0,
+    answered: 0,
     traced: 0,
     spanned: 0,
   }

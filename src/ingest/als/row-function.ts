@@ -57,8 +57,9 @@ export interface RowState {
   upstreamPeer: number
   downstreamRank: number
   upstreamRank: number
-  /** Flags that `OwnFields` of this row say. */
+  /** Flags that `OwnFields` of this row say, and whether it says that the upstream answered. */
   flags: number
+  answered: number
   /** Whether this row has a trace id, a span id. */
   traced: number
   spanned: number

@@ -230,11 +230,12 @@ export class EntryEncoder {
 
   #own(entry: AccessEntry): void {
     const said = entry.source.known || entry.destination.known || entry.reporter !== ''
-    if (!said && entry.grpcStatus < 0 && entry.flags === '' && entry.listener === '' && entry.pathTemplate === '')
-      return
+    const answered = entry.answered && entry.responseCodeDetails === '' && entry.upRxBeginNs < 0
+    const more = said || answered || entry.grpcStatus >= 0 || entry.listener !== '' || entry.pathTemplate !== ''
+    if (!more && entry.flags === '') return
     const flags = entry.flags === '' ? null : this.#flags.encode(entry.flags)
     const otherFlags = flags !== null && (flags.bits !== 0 || flags.text !== '')
-    if (!said && entry.grpcStatus < 0 && !otherFlags && entry.listener === '' && entry.pathTemplate === '') return
+    if (!more && !otherFlags) return
     const start = this.#begin(OWN_FIELDS * 8 + 2)
     if (entry.grpcStatus >= 0) this.#number(8, entry.grpcStatus)
     if (otherFlags) {
@@ -247,6 +248,7 @@ export class EntryEncoder {
       this.#bytes(50, this.#party(entry.source, entry.reporter))
       if (entry.destination.known) this.#bytes(58, this.#party(entry.destination, ''))
     }
+    if (answered) this.#number(64, 1)
     this.#finish(start)
   }
 

@@ -47,6 +47,8 @@ export class AccessEntry {
   downstreamTransportFailure = ''
   /** Attempts at the upstream; 0: none. */
   attempts = 0
+  /** An answer came from the upstream. For sources that have neither response code details nor the point of its first byte. */
+  answered = false
 
   /** Any method; one that ALS has no number for is kept as the request header `:method`. */
   method = ''
@@ -150,6 +152,7 @@ export class AccessEntry {
     this.upstreamTransportFailure = ''
     this.downstreamTransportFailure = ''
     this.attempts = 0
+    this.answered = false
     this.method = ''
     this.protocol = ''
     this.scheme = ''

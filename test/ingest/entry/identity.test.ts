@@ -91,3 +91,16 @@ test('peers of filter state are read from JSON text as they are from ALS', () =>
   expect(row).toMatchObject({ reporter: 'destination', source_workload: 'web', source_namespace: 'shop' })
   expect(JSON.parse((row.filter_state as Record<string, string>).downstream_peer!)).toMatchObject({ workload: 'web' })
 })
+
+test.each([
+  ['an answer of the upstream that nothing but its service time shows', true, '', 'upstream'],
+  ['an answer of the proxy itself', false, '', 'proxy'],
+  ['details, which know better', true, 'direct_response', 'proxy'],
+])('%s', (_, answered, details, outcome) => {
+  const row = rowOf((entry) => {
+    entry.code = 200
+    entry.answered = answered
+    entry.responseCodeDetails = details
+  })
+  expect(row).toMatchObject({ outcome, class: 'success' })
+})

@@ -267,9 +267,10 @@ const SIMPLE: Readonly<Record<string, Target>> = {
   ACCESS_LOG_TYPE: {
     kind: 'text',
     shape: 'token',
-    set({ entry }, value) {
+    set(into, value) {
       const type = ENTRY_TYPES.indexOf(value as (typeof ENTRY_TYPES)[number])
-      entry.type = type < 0 ? ENTRY_TYPES.length - 1 : type
+      into.typeSaid = true
+      into.entry.type = type < 0 ? ENTRY_TYPES.length - 1 : type
     },
   },
   DOWNSTREAM_TLS_VERSION: textField('tlsVersion', 'token'),

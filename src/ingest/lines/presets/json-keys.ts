@@ -154,6 +154,7 @@ const SERVICE_TIME: Field = {
   set: (entry, value) => {
     if (Number.isNaN(decimal(value))) return false
     entry.responseHeaders.add('x-envoy-upstream-service-time', value)
+    entry.answered = true
   },
   evidence: true,
 }

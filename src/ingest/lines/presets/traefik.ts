@@ -36,6 +36,7 @@ export const traefikJson: JsonForm = {
     entry.upstreamHost = or(textOf(record, 'ServiceAddr')) || hostOf(serviceUrl(record))
     const retries = integer(textOf(record, 'RetryAttempts')) || 0
     entry.attempts = entry.upstreamHost === '' ? 0 : retries + 1
+    entry.answered = (integer(textOf(record, 'OriginStatus')) || 0) > 0
     const tls = textOf(record, 'TLSVersion')
     if (/^1\.[0-3]$/.test(tls)) entry.tlsVersion = tls === '1.0' ? 'TLSv1' : `TLSv${tls}`
     entry.traceId = hex(textOf(record, 'TraceId') || textOf(record, 'trace_id'), 32)
