@@ -179,6 +179,8 @@ class Decoder implements TracesDecoder {
       return
     }
     this.#correctTime(row, receivedMs)
+    // Envoy's server spans say which node, its resource does not.
+    row.nodeId = attributes.get('node_id') || row.nodeId
     if (events.length > 0) row.events = `[${events.join(',')}]`
     if (!this.#options.store.add(row)) this.#refuse('no_room', this.#scoped.from)
   }
