@@ -8,7 +8,7 @@ import {
 } from '../../../src/ingest/metrics-service/receiver.ts'
 import { createEnvoyNames } from '../../../src/metrics/envoy-names.ts'
 import { ISTIO_TAGS } from '../../../src/metrics/istio-tags.ts'
-import { createMetricRecorder } from '../../support/metric-recorder.ts'
+import { createMemoryMetrics } from '../../support/memory-metrics.ts'
 import { framed } from '../../support/metrics-frames.ts'
 import { type FamilyParts, metricsMessage } from '../../support/metrics-message.ts'
 import { identifier } from '../../support/wire.ts'
@@ -16,7 +16,7 @@ import { identifier } from '../../support/wire.ts'
 const NOW = 1_795_231_460_000
 
 function setUp(options: Partial<MetricsServiceOptions> = {}) {
-  const recorder = createMetricRecorder()
+  const recorder = createMemoryMetrics()
   const receiver = createMetricsServiceReceiver({
     metrics: recorder.store,
     nodes: createNodeReader(),

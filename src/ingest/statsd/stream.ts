@@ -1,0 +1,202 @@
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { createServer, type Server, type Socket } from 'node:net'
+import { SidecastError } from '../../errors.ts'
+import type { Gate } from '../grpc/index.ts'
+import type { StatsdCollector } from './collector.ts'
+import { KEY_BYTES_MAX } from './line.ts'
+
+/**
+ * StatsD over TCP or a Unix stream socket: lines that end with `\n`. A bad line costs itself, never the connection. On a Unix socket
+ * DogStatsD clients put a length of four bytes (little-endian) in front of each packet instead; text never has a zero byte where such a
+ * length has its two highest ones, so the first bytes of a connection tell which it is.
+ */
+export interface StreamListener {
+  readonly address: string
+  readonly counters: Readonly<StreamCounters>
+  start(): Promise<void>
+  stop(deadline: AbortSignal): Promise<void>
+}
+
+export interface StreamCounters {
+  connections: number
+  bytes: number
+  /** Connections refused because there were too many, closed because they were silent, and broken by the other end. */
+  refused: number
+  idle: number
+  broken: number
+  open: number
+}
+
+export interface StreamOptions {
+  /** `{host, port}` or the path of a Unix socket. */
+  readonly listen: { readonly host: string; readonly port: number } | { readonly path: string }
+  readonly option: string
+  readonly collector: StatsdCollector
+  readonly gate: Gate
+  readonly connectionsMax: number
+  readonly idleMs: number
+}
+
+const LINE_BYTES_MAX = 2 * KEY_BYTES_MAX
+/** DogStatsD allows 64 KiB. */
+const PACKET_BYTES_MAX = 1 << 16
+const NEWLINE = 0x0a
+
+export function createStreamListener(options: StreamOptions): StreamListener {
+  const { listen, option, gate, connectionsMax, idleMs } = options
+  const counters: StreamCounters = { connections: 0, bytes: 0, refused: 0, idle: 0, broken: 0, open: 0 }
+  const open = new Set<Socket>()
+  const server: Server = createServer((socket) => {
+    if (open.size >= connectionsMax) {
+      counters.refused++
+      socket.destroy()
+      return
+    }
+    open.add(socket)
+    counters.connections++
+    counters.open = open.size
+    const sender = socket.remoteAddress?.replace(/^::ffff:/, '') ?? 'unix'
+    const reader = new LineReader(options.collector, sender)
+    socket.setTimeout(idleMs, () => {
+      counters.idle++
+      socket.destroy()
+    })
+    socket.on('data', (chunk: Buffer) => {
+      counters.bytes += chunk.length
+      reader.push(chunk)
+      if (gate.closed) socket.pause()
+    })
+    socket.on('end', () => reader.end())
+    socket.on('error', () => counters.broken++)
+    socket.on('close', () => {
+      open.delete(socket)
+      counters.open = open.size
+    })
+    if (gate.closed) socket.pause()
+  })
+  gate.onOpen(() => {
+    for (const socket of open) socket.resume()
+  })
+  let address = ''
+  return {
+    get address() {
+      return address
+    },
+    counters,
+    async start() {
+      if ('path' in listen) removeSocket(listen.path)
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', (error) => {
+          const where = 'path' in listen ? listen.path : `${listen.host}:${listen.port}`
+          reject(new SidecastError('SC4101', `${option}: ${where} cannot be bound: ${error.message}`, { cause: error }))
+        })
+        server.listen(listen, resolve)
+      })
+      // Whoever may reach the folder may send: the proxy rarely runs as the same user.
+      if ('path' in listen) chmodSync(listen.path, 0o666)
+      const bound = server.address()
+      address =
+        typeof bound === 'string' || bound === null
+          ? String(bound)
+          : bound.family === 'IPv6'
+            ? `[${bound.address}]:${bound.port}`
+            : `${bound.address}:${bound.port}`
+    },
+    async stop() {
+      if (!server.listening) return
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      // What has reached us is read; the rest stays with its sender, which connects again.
+      await new Promise((resolve) => setImmediate(resolve))
+      for (const socket of open) socket.destroy()
+      await closed
+    },
+  }
+}
+
+/** A socket left behind by a process that was killed stands in the way; anything else stays where it is. */
+export function removeSocket(path: string): void {
+  try {
+    if (lstatSync(path).isSocket()) unlinkSync(path)
+  } catch {
+    // Nothing is there, or it cannot be touched: binding will say so.
+  }
+}
+
+/** Cuts what comes into lines or packets; holds at most one of them. */
+class LineReader {
+  readonly #collector: StatsdCollector
+  readonly #sender: string
+  #held: Buffer = Buffer.alloc(0)
+  #packets: boolean | null = null
+  /** Inside a line that is too long: everything up to its end is passed over. */
+  #skipping = false
+  /** Bytes of a packet that is too large which are still to come. */
+  #skipBytes = 0
+
+  constructor(collector: StatsdCollector, sender: string) {
+    this.#collector = collector
+    this.#sender = sender
+  }
+
+  push(chunk: Buffer): void {
+    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
+    this.#held = EMPTY
+    if (this.#packets === null) {
+      if (bytes.length < 4 && bytes.indexOf(NEWLINE) < 0) {
+        this.#held = Buffer.from(bytes)
+        return
+      }
+      this.#packets = bytes.length >= 4 && bytes[2] === 0 && bytes[3] === 0
+    }
+    if (this.#packets) this.#readPackets(bytes)
+    else this.#readLines(bytes)
+  }
+
+  /** The last line may lack its end. */
+  end(): void {
+    if (this.#packets !== true && !this.#skipping && this.#held.length > 0) {
+      this.#collector.take(this.#held, 0, this.#held.length, this.#sender)
+    }
+    this.#held = EMPTY
+  }
+
+  #readLines(bytes: Buffer): void {
+    let from = 0
+    if (this.#skipping) {
+      const end = bytes.indexOf(NEWLINE)
+      if (end < 0) return
+      this.#skipping = false
+      from = end + 1
+    }
+    const last = bytes.lastIndexOf(NEWLINE)
+    if (last >= from) {
+      this.#collector.take(bytes, from, last, this.#sender)
+      from = last + 1
+    }
+    if (bytes.length - from > LINE_BYTES_MAX) {
+      this.#collector.oversized(this.#sender)
+      this.#skipping = true
+    } else if (from < bytes.length) this.#held = Buffer.from(bytes.subarray(from))
+  }
+
+  #readPackets(bytes: Buffer): void {
+    let at = Math.min(this.#skipBytes, bytes.length)
+    this.#skipBytes -= at
+    while (at + 4 <= bytes.length) {
+      const length = bytes.readUInt32LE(at)
+      if (length > PACKET_BYTES_MAX) {
+        this.#collector.oversized(this.#sender)
+        const skip = Math.min(length, bytes.length - at - 4)
+        this.#skipBytes = length - skip
+        at += 4 + skip
+        continue
+      }
+      if (at + 4 + length > bytes.length) break
+      this.#collector.take(bytes, at + 4, at + 4 + length, this.#sender)
+      at += 4 + length
+    }
+    if (at < bytes.length) this.#held = Buffer.from(bytes.subarray(at))
+  }
+}
+
+const EMPTY = Buffer.alloc(0)
