@@ -1,0 +1,230 @@
+import { execFile } from 'node:child_process'
+import { createSocket, type Socket } from 'node:dgram'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { expect, onTestFinished, test } from 'vitest'
+import type { Gate } from '../../../src/ingest/grpc/index.ts'
+import { createStatsdReceiver, type StatsdOptions, type StatsdReceiver } from '../../../src/ingest/statsd/receiver.ts'
+import { silentLog } from '../../../src/telemetry/log.ts'
+import { createMemoryMetrics } from '../../support/memory-metrics.ts'
+
+const LOCAL = { host: '127.0.0.1', port: 0 }
+
+function openGate(): Gate & { set(closed: boolean): void } {
+  const listeners: (() => void)[] = []
+  return {
+    closed: false,
+    onOpen: (listener) => listeners.push(listener),
+    set(closed) {
+      ;(this as { closed: boolean }).closed = closed
+      if (!closed) for (const listener of listeners) listener()
+    },
+  }
+}
+
+async function setUp(options: Partial<StatsdOptions> = {}) {
+  const memory = createMemoryMetrics()
+  const gate = openGate()
+  const receiver = createStatsdReceiver({
+    udp: null,
+    tcp: null,
+    unix: '',
+    unixStream: '',
+    receiveBufferBytes: 1 << 20,
+    connectionsMax: 10,
+    idleMs: 60_000,
+    metrics: memory.store,
+    gate,
+    envoyPrefixes: ['envoy'],
+    instanceTag: '',
+    log: silentLog,
+    ...options,
+  })
+  await receiver.start()
+  onTestFinished(() => receiver.stop(AbortSignal.timeout(1000)))
+  return { receiver, memory, gate, value: (key: string) => memory.series.get(key)?.value }
+}
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'sidecast-statsd-'))
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+const portOf = (address: string | undefined): number => Number(address!.slice(address!.lastIndexOf(':') + 1))
+
+async function until(done: () => boolean): Promise<void> {
+  for (const start = Date.now(); !done(); ) {
+    if (Date.now() - start > 8000) throw new Error('it did not come to that')
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+async function sendUdp(port: number, texts: readonly string[]): Promise<void> {
+  const socket: Socket = createSocket('udp4')
+  for (const text of texts) await new Promise((resolve) => socket.send(text, port, '127.0.0.1', resolve))
+  socket.close()
+}
+
+test('UDP: datagrams of one and of many lines, from any port, are the same metrics', async () => {
+  const { receiver, value, memory } = await setUp({ udp: LOCAL })
+  const port = portOf(receiver.addresses.udp)
+  await sendUdp(port, ['envoy.server.live:1|g', 'a:1|c\na:2|c\nbad\na:3|c'])
+  await sendUdp(port, ['a:4|c'])
+  await until(() => receiver.counters.udp!.datagrams === 3)
+  await receiver.stop(AbortSignal.timeout(1000))
+  expect(value('a{}')).toBe(10)
+  expect(value('envoy_server_live{}')).toBe(1)
+  expect(memory.series.get('a{}')!.identity.instance).toBe('127.0.0.1')
+  expect(receiver.counters.udp!.receiveBufferBytes).toBeGreaterThanOrEqual(1 << 20)
+})
+
+test('UDP: what the kernel drops is counted to the datagram', async () => {
+  const { receiver } = await setUp({ udp: LOCAL, receiveBufferBytes: 4096 })
+  const port = portOf(receiver.addresses.udp)
+  // Another process sends while this one is kept from reading.
+  const sent = 20_000
+  const script = `const s=require('node:dgram').createSocket('udp4');s.connect(${port},'127.0.0.1',async()=>{for(let k=0;k<${sent};k++)await new Promise(r=>s.send('a:1|c',r));s.close()})`
+  const sending = promisify(execFile)(process.execPath, ['-e', script])
+  for (const end = Date.now() + 300; Date.now() < end; );
+  await sending
+  await receiver.stop(AbortSignal.timeout(2000))
+  const { datagrams, droppedByKernel } = receiver.counters.udp!
+  expect(droppedByKernel).toBeGreaterThan(0)
+  expect(datagrams + droppedByKernel!).toBe(sent)
+  expect(receiver.counters.lines.lines).toBe(datagrams)
+})
+
+test('UDP: while the journal is full, datagrams are dropped and counted', async () => {
+  const { receiver, gate } = await setUp({ udp: LOCAL })
+  gate.set(true)
+  await sendUdp(portOf(receiver.addresses.udp), ['a:1|c', 'a:1|c'])
+  await until(() => receiver.counters.udp!.datagrams === 2)
+  expect(receiver.counters.udp!.droppedFull).toBe(2)
+  expect(receiver.counters.lines.lines).toBe(0)
+})
+
+test('TCP: lines cut anywhere, a line without an end, a line too long; a bad one never ends the connection', async () => {
+  const { receiver, value } = await setUp({ tcp: LOCAL })
+  const socket = connect(portOf(receiver.addresses.tcp), '127.0.0.1')
+  const text = `a:1|c\nenvoy.cluster.web.upstream_rq_total:2|c\nbad\n${'x'.repeat(100_000)}\na:3|c\na:4|c`
+  for (let at = 0; at < text.length; at += 997) {
+    socket.write(text.slice(at, at + 997))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  socket.end()
+  await until(() => receiver.counters.tcp!.connections === 1 && receiver.counters.tcp!.open === 0)
+  await receiver.stop(AbortSignal.timeout(1000))
+  expect(value('a{}')).toBe(8)
+  expect(value('envoy_cluster_upstream_rq_total{envoy_cluster_name="web"}')).toBe(2)
+  expect(receiver.counters.lines.rejected.get('oversized')).toBe(1)
+  expect(receiver.counters.lines.rejected.get('no_value')).toBe(1)
+})
+
+test('TCP: while the journal is full nothing is read, and nothing is lost', async () => {
+  const { receiver, gate, value } = await setUp({ tcp: LOCAL })
+  gate.set(true)
+  const socket = connect(portOf(receiver.addresses.tcp), '127.0.0.1')
+  socket.end('a:1|c\n')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(receiver.counters.tcp!.bytes).toBe(0)
+  gate.set(false)
+  await until(() => value('a{}') === 1)
+})
+
+test('TCP: connections are limited in number and in silence', async () => {
+  const { receiver } = await setUp({ tcp: LOCAL, connectionsMax: 2, idleMs: 50 })
+  const port = portOf(receiver.addresses.tcp)
+  const closed = [0, 1, 2].map(
+    () =>
+      new Promise((resolve) =>
+        connect(port, '127.0.0.1')
+          .on('close', resolve)
+          .on('error', () => {}),
+      ),
+  )
+  await Promise.all(closed)
+  await until(() => receiver.counters.tcp!.open === 0)
+  expect(receiver.counters.tcp).toMatchObject({ refused: 1, idle: 2 })
+})
+
+test('Unix stream: lines, and the packets of DogStatsD', async () => {
+  const path = join(folder(), 'statsd.sock')
+  const { receiver, value } = await setUp({ unixStream: path })
+  connect(path).end('a:1|c\na:2|c\n')
+  const packets = connect(path)
+  const packet = (text: string): Buffer => {
+    const bytes = Buffer.alloc(4 + text.length)
+    bytes.writeUInt32LE(text.length, 0)
+    bytes.write(text, 4)
+    return bytes
+  }
+  const bytes = Buffer.concat([packet('b:1|c\nb:2|c'), packet('b:3|c|c:ci-1')])
+  for (const byte of bytes) {
+    packets.write(Buffer.from([byte]))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  packets.end()
+  await until(() => receiver.counters.lines.lines === 5)
+  await receiver.stop(AbortSignal.timeout(1000))
+  expect(value('a{}')).toBe(3)
+  expect(value('b{}')).toBe(3)
+  expect(value('b{} of 1')).toBe(3)
+})
+
+/** A client in Python, which has such sockets. */
+const SEND = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(sys.argv[1])
+for k in range(int(sys.argv[2])): s.send(b'a:1|c\\nt:%d|ms' % k)
+`
+
+test('Unix datagrams: every one arrives, whatever the speed; the socket goes with its process', async () => {
+  const path = join(folder(), 'statsd.sock')
+  const { receiver, memory } = await setUp({ unix: path })
+  await promisify(execFile)('python3', ['-c', SEND, path, '20000'])
+  await receiver.stop(AbortSignal.timeout(5000))
+  expect(receiver.counters.unix).toMatchObject({ datagrams: 20_000, restarts: 0 })
+  expect(memory.series.get('a{}')!.value).toBe(20_000)
+  expect(
+    memory.series.get('t{}')!.distributions.reduce((sum, d) => sum + (d.kind === 'values' ? d.values.length : 0), 0),
+  ).toBe(20_000)
+})
+
+test('a listener that cannot be bound says which option it is', async () => {
+  const { receiver } = await setUp({ udp: LOCAL })
+  const options = { udp: { host: '127.0.0.1', port: portOf(receiver.addresses.udp) } }
+  await expect(setUp(options)).rejects.toMatchObject({
+    code: 'SC4101',
+    message: expect.stringMatching(/^ingest\.statsd\.udp: 127/),
+  })
+  await expect(setUp({ unix: '/nowhere/at/all' })).rejects.toMatchObject({
+    code: 'SC4101',
+    message: expect.stringMatching(/^ingest\.statsd\.unix: \/nowhere/),
+  })
+})
+
+test('stopping twice, and before the start, is no harm', async () => {
+  const { receiver } = await setUp({ udp: LOCAL, tcp: LOCAL })
+  await receiver.stop(AbortSignal.timeout(1000))
+  await receiver.stop(AbortSignal.timeout(1000))
+  const never: StatsdReceiver = createStatsdReceiver({
+    udp: LOCAL,
+    tcp: LOCAL,
+    unix: '',
+    unixStream: '',
+    receiveBufferBytes: 4096,
+    connectionsMax: 1,
+    idleMs: 1000,
+    metrics: createMemoryMetrics().store,
+    gate: openGate(),
+    envoyPrefixes: [],
+    instanceTag: '',
+    log: silentLog,
+  })
+  await never.stop(AbortSignal.timeout(1000))
+})
