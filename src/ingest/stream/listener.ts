@@ -1,0 +1,270 @@
+import { readFileSync, statSync } from 'node:fs'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TlsOptions, type Server as TlsServer } from 'node:tls'
+import { SidecastError } from '../../errors.ts'
+import { parseAddress } from '../../lib/units.ts'
+import type { Stage } from '../../pipeline/sink.ts'
+import type { Log } from '../../telemetry/log.ts'
+
+/**
+ * A TCP or TLS port of a receiver: a bound on connections, on the time that one message may take, and back-pressure. A chunk is
+ * handed on when the one before has been dealt with; until then the socket is not read, and the sender's window closes.
+ */
+export interface StreamListener extends Stage {
+  /** host:port that it listens on. */
+  readonly address: string
+  readonly counters: Readonly<StreamCounters>
+}
+
+export interface StreamCounters {
+  connections: number
+  open: number
+  /** Turned away: `connectionsMax` were open. */
+  refused: number
+  /** Ended by us: a message did not end in time, or the handler said so. */
+  stalled: number
+  closed: number
+  /** TLS handshakes that failed. */
+  handshakes: number
+  bytes: number
+}
+
+/** What a receiver does with one connection. */
+export interface StreamHandler {
+  /** Deals with the bytes. False: the connection is of no more use. The chunk may be kept. */
+  onChunk(chunk: Buffer): Promise<boolean>
+  /** The peer has ended, and everything before has been dealt with. */
+  onEnd(): Promise<void>
+  /** A message has begun and not ended: it has to end in time. */
+  readonly holds: boolean
+}
+
+export interface StreamPeer {
+  /** host:port */
+  readonly peer: string
+  /** Without port. */
+  readonly host: string
+  readonly socket: Socket
+}
+
+export interface StreamTls {
+  /** Paths. */
+  readonly cert: string
+  readonly key: string
+  /** Clients must have a certificate of this authority; '' for any client. */
+  readonly clientCa: string
+}
+
+export interface StreamListenerOptions {
+  readonly name: string
+  readonly listen: string
+  /** Of the configuration, for messages. */
+  readonly option: string
+  readonly tls: StreamTls | null
+  readonly open: (peer: StreamPeer) => StreamHandler
+  readonly log: Log
+  readonly connectionsMax?: number
+  /** From the first byte of a message to its last; and for a TLS handshake. */
+  readonly stallMs?: number
+  readonly clock?: () => number
+  readonly sweepMs?: number
+}
+
+const CONNECTIONS_MAX = 2000
+const STALL_MS = 30_000
+const SWEEP_MS = 1000
+/** How often certificates are looked at: they are renewed in place. */
+const TLS_CHECK_MS = 30_000
+
+export function createStreamListener(options: StreamListenerOptions): StreamListener {
+  return new Listener(options)
+}
+
+interface Connection {
+  readonly socket: Socket
+  readonly handler: StreamHandler
+  /** When the message that has not ended began; NaN: none. */
+  heldSinceMs: number
+  /** A chunk is being dealt with: time does not count against the peer. */
+  busy: boolean
+  done: Promise<void>
+}
+
+class Listener implements StreamListener {
+  readonly name: string
+  readonly counters: StreamCounters = {
+    connections: 0,
+    open: 0,
+    refused: 0,
+    stalled: 0,
+    closed: 0,
+    handshakes: 0,
+    bytes: 0,
+  }
+  address: string
+  readonly #options: StreamListenerOptions
+  readonly #clock: () => number
+  readonly #connections = new Set<Connection>()
+  readonly #sockets = new Set<Socket>()
+  #server: Server | TlsServer | undefined
+  #timer: NodeJS.Timeout | undefined
+  #tlsStamp = ''
+  #tlsCheckedMs = 0
+  #stopping = false
+
+  constructor(options: StreamListenerOptions) {
+    this.#options = options
+    this.name = options.name
+    this.address = options.listen
+    this.#clock = options.clock ?? (() => performance.now())
+  }
+
+  async start(): Promise<void> {
+    const { listen, option, tls, connectionsMax = CONNECTIONS_MAX, stallMs = STALL_MS } = this.#options
+    let server: Server | TlsServer
+    if (tls === null) server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
+    else {
+      this.#tlsStamp = stampOf(tls)
+      const context = { ...this.#readTls(tls), handshakeTimeout: stallMs, requestCert: tls.clientCa !== '' }
+      server = createTlsServer({ ...context, rejectUnauthorized: tls.clientCa !== '' }, (socket) =>
+        this.#accept(socket),
+      )
+      server.on('tlsClientError', () => this.counters.handshakes++)
+    }
+    // With TLS too: sockets count from their first byte.
+    server.maxConnections = connectionsMax
+    server.on('drop', () => this.counters.refused++)
+    server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
+    const { host, port } = parseAddress(listen)!
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause: NodeJS.ErrnoException) => {
+        const message = `${option}: cannot listen on ${listen}: ${cause.code ?? cause.message}`
+        reject(new SidecastError('SC4101', message, { help: `choose another address for ${option}`, cause }))
+      })
+      server.listen({ host, port }, resolve)
+    })
+    this.#server = server
+    const bound = server.address() as AddressInfo
+    this.address = bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`
+    this.#timer = setInterval(() => this.#sweep(), this.#options.sweepMs ?? SWEEP_MS)
+  }
+
+  /** Nothing new is read; what has been read is dealt with, until the deadline. */
+  async stop(deadline: AbortSignal): Promise<void> {
+    if (this.#stopping) return
+    this.#stopping = true
+    clearInterval(this.#timer)
+    const closed = new Promise<void>((resolve) => {
+      if (this.#server === undefined) resolve()
+      else this.#server.close(() => resolve())
+    })
+    const destroyAll = (): void => {
+      for (const socket of this.#sockets) socket.destroy()
+    }
+    for (const { busy, socket } of this.#connections) if (!busy) socket.destroy()
+    for (const socket of this.#sockets) {
+      if (![...this.#connections].some((connection) => connection.busy)) socket.destroy()
+    }
+    if (deadline.aborted) destroyAll()
+    else deadline.addEventListener('abort', destroyAll, { once: true })
+    const drained = Promise.all([...this.#connections].map(({ done }) => done))
+    const aborted = new Promise<void>((resolve) => {
+      if (deadline.aborted) resolve()
+      else deadline.addEventListener('abort', () => resolve(), { once: true })
+    })
+    await Promise.race([drained, aborted])
+    destroyAll()
+    await closed
+    deadline.removeEventListener('abort', destroyAll)
+  }
+
+  #accept(socket: Socket): void {
+    const { counters } = this
+    const host = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+    const peer = `${host.includes(':') ? `[${host}]` : host}:${socket.remotePort ?? 0}`
+    counters.connections++
+    counters.open++
+    socket.setKeepAlive(true, 60_000)
+    socket.on('error', () => {}) // It closes, which is all there is to do.
+    const handler = this.#options.open({ peer, host, socket })
+    const connection: Connection = { socket, handler, heldSinceMs: Number.NaN, busy: false, done: Promise.resolve() }
+    this.#connections.add(connection)
+    connection.done = this.#serve(connection).finally(() => {
+      this.#connections.delete(connection)
+      counters.open--
+      socket.destroy()
+    })
+  }
+
+  async #serve(connection: Connection): Promise<void> {
+    const { socket, handler } = connection
+    const { counters } = this
+    try {
+      for await (const chunk of socket as AsyncIterable<Buffer>) {
+        counters.bytes += chunk.length
+        connection.busy = true
+        const isGood = await handler.onChunk(chunk)
+        connection.busy = false
+        // From the begin of the message, not from its last byte: who drips bytes gains nothing.
+        if (!handler.holds) connection.heldSinceMs = Number.NaN
+        else if (Number.isNaN(connection.heldSinceMs)) connection.heldSinceMs = this.#clock()
+        if (!isGood) counters.closed++
+        if (!isGood || this.#stopping) return
+      }
+    } catch {
+      // Reset by the peer, or destroyed by us.
+    }
+    connection.busy = true
+    await handler.onEnd()
+  }
+
+  #sweep(): void {
+    const { stallMs = STALL_MS, tls } = this.#options
+    const now = this.#clock()
+    for (const { heldSinceMs, busy, socket } of this.#connections) {
+      if (busy || !(now - heldSinceMs > stallMs)) continue
+      this.counters.stalled++
+      socket.destroy()
+    }
+    if (tls !== null && now - this.#tlsCheckedMs > TLS_CHECK_MS) this.#renew(tls, now)
+  }
+
+  #renew(tls: StreamTls, now: number): void {
+    this.#tlsCheckedMs = now
+    try {
+      const stamp = stampOf(tls)
+      if (stamp === this.#tlsStamp) return
+      ;(this.#server as TlsServer).setSecureContext(this.#readTls(tls))
+      this.#tlsStamp = stamp
+      this.#options.log.info({ listener: this.name }, 'certificates were read again')
+    } catch (error) {
+      this.#options.log.warn({ listener: this.name, error }, 'certificates cannot be read; the old ones stay')
+    }
+  }
+
+  #readTls({ cert, key, clientCa }: StreamTls): TlsOptions {
+    const read = (path: string): Buffer => {
+      try {
+        return readFileSync(path)
+      } catch (cause) {
+        const { code } = cause as NodeJS.ErrnoException
+        throw new SidecastError('SC4101', `${this.#options.option}: ${path} cannot be read: ${code}`, { cause })
+      }
+    }
+    const files = { cert: read(cert), key: read(key), minVersion: 'TLSv1.2' as const }
+    return clientCa === '' ? files : { ...files, ca: read(clientCa) }
+  }
+}
+
+function stampOf({ cert, key, clientCa }: StreamTls): string {
+  return [cert, key, clientCa]
+    .filter((path) => path !== '')
+    .map((path) => {
+      const stat = statSync(path, { throwIfNoEntry: false })
+      return stat === undefined ? '' : `${stat.ino}/${stat.size}/${stat.mtimeMs}`
+    })
+    .join(' ')
+}
