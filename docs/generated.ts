@@ -63,7 +63,12 @@ function kindOf(schema: Schema): string {
   if (schema.format === 'address') return 'host:port'
   if (schema.format !== undefined) return schema.format
   if (schema.type === 'integer') return `${schema.minimum} to ${schema.maximum}`
-  if (schema.type === 'array') return schema.items?.properties === undefined ? 'list' : 'list of `pattern`, `replace`'
+  if (schema.type === 'array')
+    return schema.items?.properties === undefined
+      ? 'list'
+      : `list of ${Object.keys(schema.items.properties)
+          .map((key) => `\`${key}\``)
+          .join(', ')}`
   return schema.type === 'boolean' ? 'true, false' : 'text'
 }
 

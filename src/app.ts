@@ -11,11 +11,17 @@ import { createAlsDecoder } from './ingest/als/decode.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
 import { createNodeReader } from './ingest/als/node.ts'
 import { createAlsReceiver } from './ingest/als/receiver.ts'
+import { createOrigins } from './ingest/entry/origins.ts'
+import { createEntryWriter } from './ingest/entry/writer.ts'
 import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
+import { createPreset } from './ingest/lines/presets/index.ts'
+import { createOtlpHttpServer, createOtlpReceiver } from './ingest/otlp/index.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
+import { createEnvoyNames } from './metrics/envoy-names.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
+import type { RowTable } from './model/schema.ts'
 import { createDelivery } from './pipeline/delivery.ts'
 import { openJournal } from './pipeline/journal.ts'
 import { createLane } from './pipeline/lane.ts'
@@ -34,7 +40,7 @@ import { createWeb } from './web/serve.ts'
 
 /** The whole product, on one screen: what there is, who gets what from whom, and in which order it starts and stops. */
 export interface App {
-  readonly addresses: { readonly http: string; readonly grpc: string }
+  readonly addresses: { readonly http: string; readonly grpc: string; readonly otlpHttp: string }
   /** Drains within `STOP_MS`: what is not delivered by then waits in the journal. Safe twice. */
   stop(): Promise<void>
 }
@@ -125,26 +131,51 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     log,
   })
   const nodes = createNodeReader()
-  const als = createAlsReceiver({
+  const redaction = createRedaction(config.redaction)
+  const rows = {
     decoder: createAlsDecoder({
       builders: lane.builders,
-      redaction: createRedaction(config.redaction),
+      redaction,
       onIdentifier: (bytes, start, end) => nodes.read(bytes, start, end),
     }),
-    flush: (table) => lane.flush(table),
-    gate: lane.gate,
-    onDecoded: (node, decoded, rejected) => ledger.arrived(node, decoded, rejected),
+    flush: (table: RowTable) => lane.flush(table),
+    onDecoded: (node: string, decoded: number, rejected: number) => ledger.arrived(node, decoded, rejected),
+  }
+  const als = createAlsReceiver({ ...rows, gate: lane.gate })
+  const names = createEnvoyNames()
+  const origins = createOrigins()
+  const otlp = createOtlpReceiver({
+    writer: createEntryWriter(rows),
+    spans,
+    lane,
+    metrics,
+    names,
+    origins,
+    redaction,
+    createParser: () => createPreset('auto')!,
+    attributes: config.ingest.otlp.attributes,
+    statsPrefix: config.ingest.otlp.statsPrefix,
   })
-  const health = createHealthService(als.services.map((service) => service.name))
+  const otlpHttp = createOtlpHttpServer({
+    listen: config.ingest.otlpHttp.listen,
+    exporter: otlp.exporter,
+    limits: {
+      bodyBytesMax: parseBytes(config.ingest.otlpHttp.bodyMax)!,
+      decompressedBytesMax: parseBytes(config.ingest.otlpHttp.decompressedMax)!,
+    },
+    log,
+  })
+  const services = [...als.services, ...otlp.services]
+  const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {
-    for (const name of ['', ...als.services.map((service) => service.name)]) health.set(name, serving)
+    for (const name of ['', ...services.map((service) => service.name)]) health.set(name, serving)
   }
   lane.gate.onClose(() => setServing(false))
   lane.gate.onOpen(() => setServing(true))
   const grpc = createGrpcServer({
     listen: config.ingest.grpc.listen,
     option: 'ingest.grpc.listen',
-    services: [...als.services, health.service],
+    services: [...services, health.service],
     limits: { messageBytesMax: parseBytes(config.ingest.grpc.messageMax)!, streamsMax: config.ingest.grpc.streamsMax },
     keepaliveMs: parseDuration(config.ingest.grpc.keepalive)!,
     streamAgeMs: parseDuration(config.ingest.grpc.streamAge)!,
@@ -213,14 +244,14 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc]) await start(stage)
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc, otlpHttp]) await start(stage)
   } catch (error) {
     await stop()
     throw error
   }
   sink.engineStarted()
   setServing(true)
-  return { addresses: { http: query.address, grpc: grpc.address }, stop }
+  return { addresses: { http: query.address, grpc: grpc.address, otlpHttp: otlpHttp.address }, stop }
 }
 
 function storeOptions(config: Config, data: string, log: Log) {

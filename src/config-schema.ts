@@ -33,13 +33,27 @@ export const configSchema = object({
   }),
   ingest: object({
     grpc: object({
-      listen: address('127.0.0.1:9001', 'ALS over gRPC'),
+      listen: address('127.0.0.1:9001', 'gRPC: access log service, metrics service, OTLP'),
       messageMax: size('64 MiB', 'Largest gRPC message; Envoy sends 16 KiB by default'),
       streamsMax: count(20_000, 1, 1_000_000, 'Open streams over all connections'),
       streamAge: duration('30m', 'Streams are ended politely after this, ±20 %, so that load spreads again'),
       keepalive: duration('30s', 'PING to silent peers; two unanswered ones close the connection'),
     }),
-    otlpHttp: later('OTLP over HTTP'),
+    otlpHttp: object({
+      listen: address('127.0.0.1:4318', 'OTLP over HTTP: /v1/logs, /v1/metrics, /v1/traces'),
+      bodyMax: size('20 MiB', 'Largest body as it comes'),
+      decompressedMax: size('64 MiB', 'Largest body when unpacked'),
+    }),
+    otlp: object({
+      attributes: Type.Array(
+        object({
+          attribute: Type.String({ default: '', minLength: 1, description: 'Attribute of a log record' }),
+          column: Type.String({ default: '', minLength: 1, description: 'What it is: see docs/receivers/otlp.md' }),
+        }),
+        { default: [], description: 'Attributes of access log records beyond those that are known by themselves' },
+      ),
+      statsPrefix: Type.String({ default: 'envoy', description: '`prefix` of Envoy’s OpenTelemetry stats sink' }),
+    }),
     statsd: later('StatsD over UDP and TCP'),
     files: later('Files to tail'),
     scrape: later('Prometheus targets'),

@@ -185,6 +185,7 @@ async function overrides(dataGiven: string | undefined, scratch: string): Promis
     ...(dataGiven === undefined ? [`data=${join(scratch, 'data')}`] : []),
     await listen('http.listen', 8080),
     await listen('ingest.grpc.listen', 9001),
+    await listen('ingest.otlpHttp.listen', 4318),
   ]
 }
 

@@ -11,7 +11,16 @@ test('the demo shows five services within 30 s, and leaves nothing behind', asyn
   const started = performance.now()
   const demo = spawn(
     process.execPath,
-    ['src/main.ts', 'demo', '--set', 'http.listen=127.0.0.1:0', '--set', 'ingest.grpc.listen=127.0.0.1:0'],
+    [
+      'src/main.ts',
+      'demo',
+      '--set',
+      'http.listen=127.0.0.1:0',
+      '--set',
+      'ingest.grpc.listen=127.0.0.1:0',
+      '--set',
+      'ingest.otlpHttp.listen=127.0.0.1:0',
+    ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )
   onTestFinished(() => {

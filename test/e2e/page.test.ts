@@ -17,7 +17,12 @@ import { startChromium, watch } from '../support/chromium.ts'
 async function startSidecast() {
   const data = await mkdtemp(join(tmpdir(), 'sidecast-page-'))
   const { config } = requireConfig({
-    set: [`data=${JSON.stringify(data)}`, 'http.listen=127.0.0.1:0', 'ingest.grpc.listen=127.0.0.1:0'],
+    set: [
+      `data=${JSON.stringify(data)}`,
+      'http.listen=127.0.0.1:0',
+      'ingest.grpc.listen=127.0.0.1:0',
+      'ingest.otlpHttp.listen=127.0.0.1:0',
+    ],
     env: {},
   })
   const app = await startApp({ config, log: silentLog })

@@ -12,6 +12,7 @@ export interface Sidecast {
   readonly http: string
   readonly grpc: string
   readonly grpcPort: number
+  readonly otlpHttp: string
   /** From the start of the process to its ready line, ms. */
   readonly readyMs: number
   /** What it wrote to standard error so far. */
@@ -39,7 +40,8 @@ const MAIN = new URL('../../src/main.ts', import.meta.url).pathname
 export async function startSidecast(options: SidecastOptions = {}): Promise<Sidecast> {
   const data = options.data ?? (await mkdtemp(join(tmpdir(), 'sidecast-')))
   const [command, ...before] = options.command ?? [process.execPath, MAIN]
-  const set = ['http.listen=127.0.0.1:0', 'ingest.grpc.listen=127.0.0.1:0', ...(options.set ?? [])]
+  const listeners = ['http', 'ingest.grpc', 'ingest.otlpHttp'].map((path) => `${path}.listen=127.0.0.1:0`)
+  const set = [...listeners, ...(options.set ?? [])]
   const began = performance.now()
   const child = spawn(
     command!,
@@ -69,6 +71,7 @@ export async function startSidecast(options: SidecastOptions = {}): Promise<Side
     http,
     grpc: String(ready.grpc),
     grpcPort: Number(String(ready.grpc).split(':').at(-1)),
+    otlpHttp: String(ready.otlpHttp),
     readyMs,
     log: () => log,
     async get<T>(path: string): Promise<T> {

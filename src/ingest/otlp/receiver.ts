@@ -1,3 +1,5 @@
+import { SidecastError } from '../../errors.ts'
+import { nearest } from '../../lib/nearest.ts'
 import type { EnvoyNames } from '../../metrics/envoy-names.ts'
 import type { MetricStore } from '../../metrics/store.ts'
 import type { Redaction } from '../../pipeline/redact.ts'
@@ -7,6 +9,7 @@ import type { EntryWriter } from '../entry/entry.ts'
 import type { Origins } from '../entry/origins.ts'
 import type { GrpcService } from '../grpc/index.ts'
 import type { LineParser } from '../lines/parser.ts'
+import { TARGET_NAMES, targetOf } from './attribute-names.ts'
 import type { SignalCounters } from './counters.ts'
 import { createExporter, type Exporter } from './export.ts'
 import { createLogsDecoder, type LogsCounters } from './logs.ts'
@@ -50,8 +53,8 @@ export interface OtlpReceiverOptions {
   readonly redaction: Redaction
   /** Makes what reads bodies that are lines, for each sender. */
   readonly createParser: () => LineParser
-  /** Attribute → name of a column: `ingest.otlp.attributes`. */
-  readonly attributes?: Readonly<Record<string, string>>
+  /** `ingest.otlp.attributes`. Throws SC1205 for a column that there is not. */
+  readonly attributes?: readonly { readonly attribute: string; readonly column: string }[]
   /** What Envoy's stats sink puts before names: `ingest.otlp.statsPrefix`. */
   readonly statsPrefix?: string
   /** Wall clock, ms. */
@@ -65,7 +68,7 @@ export function createOtlpReceiver(options: OtlpReceiverOptions): OtlpReceiver {
     writer,
     resources,
     createParser,
-    ...(options.attributes === undefined ? {} : { attributes: options.attributes }),
+    attributes: attributeMap(options.attributes ?? []),
   })
   const metrics = createMetricsDecoder({
     store: options.metrics,
@@ -95,4 +98,20 @@ export function createOtlpReceiver(options: OtlpReceiverOptions): OtlpReceiver {
     },
     rejected: () => exporter.rejected(),
   }
+}
+
+function attributeMap(
+  given: readonly { readonly attribute: string; readonly column: string }[],
+): Record<string, string> {
+  const map = Object.create(null) as Record<string, string>
+  for (const [index, { attribute, column }] of given.entries()) {
+    if (targetOf(column) === null) {
+      const guess = nearest(column, TARGET_NAMES)
+      throw new SidecastError('SC1205', `ingest.otlp.attributes[${index}].column: there is no column \`${column}\``, {
+        help: guess === undefined ? 'docs/receivers/otlp.md lists them' : `did you mean \`${guess}\`?`,
+      })
+    }
+    map[attribute] = column
+  }
+  return map
 }
