@@ -31,6 +31,8 @@ const SPANS_MAX = 32
  */
 export class Filling {
   entry!: AccessEntry
+  /** Whether the line says of which type the entry is; `NotSet` is one. */
+  typeSaid = false
   readonly ports = new Int32Array(ADDRESSES.length)
   #portsSet = false
   /** Spans between two points, neither of them the start: index of both, and ns. */
@@ -43,6 +45,7 @@ export class Filling {
 
   begin(entry: AccessEntry): void {
     this.entry = entry
+    this.typeSaid = false
     if (this.#portsSet) this.ports.fill(0)
     this.#portsSet = false
     this.#spanNs.length = 0
@@ -71,7 +74,7 @@ export class Filling {
     if (this.#portsSet) this.#joinPorts()
     if (this.#spanNs.length > 0) this.#resolveSpans()
     if (this.#metadataValues.length > 0) this.#joinMetadata()
-    settle(this.entry)
+    settle(this.entry, this.typeSaid)
   }
 
   #joinPorts(): void {
@@ -151,21 +154,33 @@ const DOWNSTREAM_END = 6
  * requests have is missing of connections. Envoy logs both at their end unless it is told otherwise. What a listener logs
  * when no filter chain took a connection, or its handshake failed, has no type, as in ALS.
  */
-export function settle(entry: AccessEntry): void {
+export function settle(entry: AccessEntry, typeSaid = false): void {
   raiseDuration(entry)
   if (entry.type > 0) {
     entry.tcp = entry.type <= 3 || entry.type >= 11
     if (entry.tcp) entry.code = -1
     return
   }
-  if (entry.method !== '' || entry.protocol !== '' || entry.path !== '' || entry.code > 0) {
-    entry.type = DOWNSTREAM_END
+  if (isRequest(entry)) {
+    if (!typeSaid) entry.type = DOWNSTREAM_END
     return
   }
   entry.tcp = true
   entry.code = -1
-  const listener = entry.responseCodeDetails === 'filter_chain_not_found' || entry.downstreamTransportFailure !== ''
-  if (!listener) entry.type = TCP_CONNECTION_END
+  const listener =
+    entry.protocol !== '' ||
+    entry.responseCodeDetails === 'filter_chain_not_found' ||
+    entry.downstreamTransportFailure !== ''
+  if (!listener && !typeSaid) entry.type = TCP_CONNECTION_END
+}
+
+/**
+ * A protocol and nothing else of a request is what a listener logs of a connection that carried HTTP; with a flag it is a
+ * request that could not be parsed, and without a code at all it is a format that leaves most of it out.
+ */
+function isRequest(entry: AccessEntry): boolean {
+  if (entry.method !== '' || entry.path !== '' || entry.code > 0) return true
+  return entry.protocol !== '' && (entry.code < 0 || entry.flags !== '')
 }
 
 /** A duration in ms is cut; a point that says more shows that it was longer. */

@@ -170,7 +170,7 @@ export class JsonParser implements FormatParser {
     const end = this.#object(line, at, this.#root, '', 0)
     if (end < 0) return FAULTS[-end]!
     if (skipBlanks(line, end) !== line.length) return 'bad_json'
-    if (this.#known === 0) return 'unmatched'
+    if (this.#known === 0 || !tellsOfTraffic(entry)) return 'unmatched'
     filling.finish()
     return null
   }
@@ -318,6 +318,14 @@ export class JsonParser implements FormatParser {
     }
     return true
   }
+}
+
+/** A time, ids and tags alone are in any program's log. */
+function tellsOfTraffic(entry: AccessEntry): boolean {
+  if (entry.code >= 0 || entry.durationNs >= 0 || entry.requestBodyBytes > 0 || entry.responseBodyBytes > 0) return true
+  if (entry.method !== '' || entry.path !== '' || entry.protocol !== '' || entry.flags !== '') return true
+  if (entry.upstreamHost !== '' || entry.upstreamCluster !== '' || entry.downstreamRemote !== '') return true
+  return entry.authority !== '' || entry.type > 0 || entry.sni !== '' || entry.responseCodeDetails !== ''
 }
 
 /** A text, or the text of a scalar, for any target. */
