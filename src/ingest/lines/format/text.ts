@@ -173,7 +173,7 @@ class BacktrackingMatcher implements Matcher {
     if (target.kind === 'time') {
       if (from > start) return -1
       let end = target.reader.read(line, start)
-      if (end < 0 && isDash(line, start)) end = start + 1
+      if (end < 0) end = isDash(line, start) ? start + 1 : start
       if (end < 0 || !line.startsWith(literal, end) || (last && end + literal.length !== line.length)) return -1
       return end
     }
