@@ -57,7 +57,67 @@ export const configSchema = object({
     statsd: later('StatsD over UDP and TCP'),
     files: later('Files to tail'),
     scrape: later('Prometheus targets'),
-    kafka: later('Kafka topics'),
+    kafka: Type.Array(
+      object({
+        brokers: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          minItems: 1,
+          description: '`host:port` of some brokers',
+        }),
+        topics: Type.Array(Type.String({ minLength: 1 }), { default: [], minItems: 1, description: 'Topics, by name' }),
+        group: Type.String({
+          default: 'sidecast',
+          minLength: 1,
+          description: 'Consumer group; its members share the partitions',
+        }),
+        encoding: Type.Union(
+          [
+            Type.Literal('json'),
+            Type.Literal('text'),
+            Type.Literal('otlp'),
+            Type.Literal('als'),
+            Type.Literal('als-delimited'),
+          ],
+          { default: 'json', description: 'What a value is: log lines, OTLP logs, or ALS messages' },
+        ),
+        driver: Type.Union([Type.Literal('platformatic'), Type.Literal('kafkajs')], {
+          default: 'platformatic',
+          description: 'Client library; all members of a group need the same',
+        }),
+        preset: Type.String({ default: '', description: 'Of lines: form by name; empty: found out by the lines' }),
+        format: Type.String({ default: '', description: 'Of lines: format string as in Envoy’s own configuration' }),
+        node: Type.String({ default: '', description: 'Node of rows that do not say theirs; empty: `kafka:<topic>`' }),
+        from: Type.Union([Type.Literal('earliest'), Type.Literal('latest')], {
+          default: 'earliest',
+          description: 'Where a group begins that has no position yet',
+        }),
+        session: duration('30s', 'A member that is silent for longer loses its partitions'),
+        takeover: duration('5m', 'How long records that a lost member had begun with wait for it to come back'),
+        fetchMax: size('4 MiB', 'Bytes of one fetch'),
+        tls: object({
+          enabled: Type.Boolean({ default: false, description: 'TLS to the brokers' }),
+          ca: Type.String({
+            default: '',
+            description: 'File with the certificates to trust; empty: those of the system',
+          }),
+          cert: Type.String({ default: '', description: 'File with our certificate' }),
+          key: Type.String({ default: '', description: 'File with its key' }),
+        }),
+        sasl: object({
+          mechanism: Type.Union(
+            [Type.Literal(''), Type.Literal('PLAIN'), Type.Literal('SCRAM-SHA-256'), Type.Literal('SCRAM-SHA-512')],
+            { default: '', description: 'Empty: none' },
+          ),
+          username: Type.String({ default: '', description: 'User' }),
+          password: Type.String({
+            default: '',
+            secret: true,
+            description: 'Password; better from the environment or a file',
+          }),
+        }),
+      }),
+      { default: [], description: 'Topics to read: docs/receivers/kafka.md' },
+    ),
     syslog: later('Syslog'),
     fluentd: later('Fluentd forward'),
   }),
