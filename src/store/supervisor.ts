@@ -98,6 +98,9 @@ export function createStore(options: StoreOptions): Store {
   return new SupervisedStore(options)
 }
 
+const LOCK_RELEASED_MS = 10_000
+const LOCK_AGAIN_MS = 100
+
 class SupervisedStore implements Store {
   readonly name = 'store'
   readonly credentials: Readonly<Record<User, Credentials>>
@@ -164,8 +167,7 @@ class SupervisedStore implements Store {
       const ended = await endLeftOvers(this.#directory)
       if (ended.length > 0) log.warn({ pids: ended }, 'Ended a store process that an earlier run had left.')
       this.#owner = (await processName(process.pid)) ?? this.#owner
-      const first = this.#spawn()
-      await this.#untilReady(first)
+      const first = await this.#first()
       this.#state = 'ready'
       this.#supervision = this.#supervise(first)
     } catch (error) {
@@ -173,6 +175,25 @@ class SupervisedStore implements Store {
       await this.#process?.ended
       this.#release()
       throw startError(error, this.#directory)
+    }
+  }
+
+  /**
+   * A killed process keeps its files, and so the engine's lock, until the last of its threads has ended, which takes a
+   * while on a busy machine; by then its command line is gone, so it cannot be found and waited for.
+   */
+  async #first(): Promise<StoreProcess> {
+    const until = performance.now() + LOCK_RELEASED_MS
+    for (;;) {
+      const child = this.#spawn()
+      try {
+        await this.#untilReady(child)
+        return child
+      } catch (error) {
+        await child.ended
+        if (!isLocked(error) || performance.now() > until) throw error
+        await this.#clock.sleep(LOCK_AGAIN_MS)
+      }
     }
   }
 
@@ -317,8 +338,12 @@ function startError(error: unknown, directory: string): SidecastError {
   if (error instanceof SidecastError) return error
   const reason = error instanceof Error ? error.message : String(error)
   // The engine has a lock of its own, which also holds where ours does not reach: another machine, a container.
-  if (/Cannot lock file/.test(reason)) return inUse(directory, error, null)
+  if (isLocked(error)) return inUse(directory, error, null)
   return new SidecastError('SC4102', `the store in ${directory} does not start: ${reason}`, { cause: error })
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof Error && /Cannot lock file/.test(error.message)
 }
 
 function inUse(directory: string, cause: unknown, ownerPid: number | null): SidecastError {

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -309,4 +310,26 @@ describe('a directory', () => {
     await second.ended
     expect(await reader.ping()).toEqual({ success: true })
   })
+
+  it('is waited for while a process that was killed still holds it', async () => {
+    const dir = await temporaryDirectory()
+    // What is left of a killed process has no command line, and so does not tell whose it is: as this one, owned by nobody.
+    const dying = spawn(process.execPath, ['-e', HOLDS_ENGINE, dir], { stdio: ['ignore', 'pipe', 'inherit'] })
+    onTestFinished(() => void dying.kill('SIGKILL'))
+    await once(dying.stdout, 'data')
+    const ended = sleep(1500).then(() => dying.kill('SIGKILL'))
+    const store = await startStore({ dir, log: silentLog })
+    onTestFinished(() => store.stop(AbortSignal.timeout(10_000)))
+    await ended
+    expect(store.state).toBe('ready')
+  })
 })
+
+/** A process that has the engine open in a directory, as the store's process does. */
+const HOLDS_ENGINE = `
+  const { Session } = require('chdb')
+  const { join } = require('node:path')
+  globalThis.session = new Session(join(process.argv[1], 'engine'))
+  globalThis.session.query('SELECT 1')
+  console.log('open')
+  setInterval(() => {}, 1000)`
