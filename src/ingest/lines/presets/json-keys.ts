@@ -34,9 +34,9 @@ export interface JsonKeysOptions {
 
 function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFault | null {
   let evidence = false
-  const keys = Object.keys(record)
-  if (keys.length > KEYS_MAX) return 'too_large'
-  for (const key of keys) {
+  let keys = 0
+  for (const key in record) {
+    if (++keys > KEYS_MAX) return 'too_large'
     const value = record[key]
     if (value === null) continue
     const field = fieldOf(key)
@@ -51,9 +51,12 @@ function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFau
       if (field.pairs !== undefined) addPairs(field.pairs(entry), value as JsonRecord)
       continue
     }
-    if (field.set === undefined) continue
-    const text = typeof value === 'string' ? value : String(value)
-    if (present(text) && field.set(entry, text) === false) return 'bad_value'
+    if (typeof value === 'number' && field.number !== undefined) {
+      if (field.number(entry, value) === false) return 'bad_value'
+    } else if (field.set !== undefined) {
+      const text = typeof value === 'string' ? value : String(value)
+      if (present(text) && field.set(entry, text) === false) return 'bad_value'
+    }
   }
   if (!evidence) return OWN_LOG.some((key) => record[key] !== undefined) ? 'not_an_entry' : 'unmatched'
   settle(entry)
@@ -68,6 +71,8 @@ const OWN_LOG = ['level', 'msg', 'message', '@level', '@message', 'severity', 'l
 interface Field {
   /** False: not a value of this field's type. */
   readonly set?: (entry: AccessEntry, text: string) => boolean | undefined
+  /** The same, of a typed number. */
+  readonly number?: (entry: AccessEntry, value: number) => boolean | undefined
   /** For fields that are an object of names and texts. */
   readonly pairs?: (entry: AccessEntry) => Pairs
   /** Only access logs have it. */
@@ -96,22 +101,35 @@ const address = (
   },
   evidence: true,
 })
-const number = (name: NumberField, parse: (value: string) => number, evidence = false): Field => ({
-  set: (entry, value) => {
-    const parsed = parse(value)
-    if (Number.isNaN(parsed)) return false
-    entry[name] = parsed
+/** A whole number, ≥ 0. */
+const count = (name: NumberField, evidence = false): Field => ({
+  set(entry, text) {
+    const value = integer(text)
+    if (Number.isNaN(value)) return false
+    entry[name] = value
+  },
+  number(entry, value) {
+    if (!Number.isSafeInteger(value) || value < 0) return false
+    entry[name] = value
   },
   evidence,
 })
-/** Milliseconds, or with a unit as somebody's own template writes it. */
-const milliseconds = (value: string): number => {
-  const ns = msToNs(value)
-  return Number.isNaN(ns) ? durationNs(value) : ns
-}
+/** Milliseconds, as a text perhaps with a unit that somebody's own template has. */
+const duration = (name: NumberField, evidence = false): Field => ({
+  set(entry, text) {
+    const ms = msToNs(text)
+    const ns = Number.isNaN(ms) ? durationNs(text) : ms
+    if (Number.isNaN(ns)) return false
+    entry[name] = ns
+  },
+  number(entry, value) {
+    if (!(value >= 0 && value < 1e12)) return false
+    entry[name] = Math.round(value * 1e6)
+  },
+  evidence,
+})
 const instant = (value: string): Instant | null => {
-  const epoch = decimal(value)
-  return Number.isNaN(epoch) ? parseInstant(value) : instantOfEpoch(epoch)
+  return parseInstant(value) ?? instantOfEpoch(decimal(value))
 }
 const tag = (name: string): Field => ({
   set: (entry, value) => {
@@ -227,18 +245,18 @@ const FIELDS: Readonly<Record<string, Field>> = {
   xrequestid: text('requestId'),
   streamid: text('streamId'),
 
-  responsecode: number('code', integer, true),
-  responsestatus: number('code', integer, true),
-  statuscode: number('code', integer, true),
-  httpstatus: number('code', integer, true),
-  httpstatuscode: number('code', integer, true),
+  responsecode: count('code', true),
+  responsestatus: count('code', true),
+  statuscode: count('code', true),
+  httpstatus: count('code', true),
+  httpstatuscode: count('code', true),
   responseflags: text('flags', true),
   responsecodedetails: text('responseCodeDetails', true),
   responsedetails: text('responseCodeDetails', true),
   connectionterminationdetails: text('connectionTerminationDetails', true),
   upstreamtransportfailurereason: text('upstreamTransportFailure', true),
   downstreamtransportfailurereason: text('downstreamTransportFailure', true),
-  grpcstatusnumber: number('grpcStatus', integer),
+  grpcstatusnumber: count('grpcStatus'),
   grpcstatus: {
     set: (entry, value) => {
       const at = GRPC_STATUS.indexOf(value.toUpperCase().replace(/[^A-Z0-9]/g, ''))
@@ -247,31 +265,31 @@ const FIELDS: Readonly<Record<string, Field>> = {
     },
     evidence: false,
   },
-  attempts: number('attempts', integer),
-  upstreamrequestattemptcount: number('attempts', integer),
-  requestattemptcount: number('attempts', integer),
+  attempts: count('attempts'),
+  upstreamrequestattemptcount: count('attempts'),
+  requestattemptcount: count('attempts'),
 
-  duration: number('durationNs', milliseconds, true),
-  totalduration: number('durationNs', milliseconds, true),
-  requestduration: number('rxEndNs', milliseconds, true),
-  requesttxduration: number('upTxEndNs', milliseconds, true),
-  responseduration: number('upRxBeginNs', milliseconds, true),
+  duration: duration('durationNs', true),
+  totalduration: duration('durationNs', true),
+  requestduration: duration('rxEndNs', true),
+  requesttxduration: duration('upTxEndNs', true),
+  responseduration: duration('upRxBeginNs', true),
   upstreamservicetime: SERVICE_TIME,
   xenvoyupstreamservicetime: SERVICE_TIME,
   respxenvoyupstreamservicetime: SERVICE_TIME,
 
-  bytesreceived: number('requestBodyBytes', integer, true),
-  bytessent: number('responseBodyBytes', integer, true),
-  requestheadersbytes: number('requestHeadersBytes', integer),
-  responseheadersbytes: number('responseHeadersBytes', integer),
-  downstreamwirebytesreceived: number('downstreamWireReceived', integer),
-  downstreamwirebytessent: number('downstreamWireSent', integer),
-  upstreamwirebytesreceived: number('upstreamWireReceived', integer),
-  upstreamwirebytessent: number('upstreamWireSent', integer),
-  downstreamheaderbytesreceived: number('downstreamHeaderReceived', integer),
-  downstreamheaderbytessent: number('downstreamHeaderSent', integer),
-  upstreamheaderbytesreceived: number('upstreamHeaderReceived', integer),
-  upstreamheaderbytessent: number('upstreamHeaderSent', integer),
+  bytesreceived: count('requestBodyBytes', true),
+  bytessent: count('responseBodyBytes', true),
+  requestheadersbytes: count('requestHeadersBytes'),
+  responseheadersbytes: count('responseHeadersBytes'),
+  downstreamwirebytesreceived: count('downstreamWireReceived'),
+  downstreamwirebytessent: count('downstreamWireSent'),
+  upstreamwirebytesreceived: count('upstreamWireReceived'),
+  upstreamwirebytessent: count('upstreamWireSent'),
+  downstreamheaderbytesreceived: count('downstreamHeaderReceived'),
+  downstreamheaderbytessent: count('downstreamHeaderSent'),
+  upstreamheaderbytesreceived: count('upstreamHeaderReceived'),
+  upstreamheaderbytessent: count('upstreamHeaderSent'),
 
   upstreamhost: address('upstreamHost'),
   upstreamremoteaddress: address('upstreamHost'),
