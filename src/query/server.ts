@@ -28,6 +28,7 @@ import { latencyRoute } from './routes/latency.ts'
 import { metaRoutes } from './routes/meta.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { phasesRoute } from './routes/phases.ts'
+import { prometheusRoutes } from './routes/prometheus.ts'
 import { requestsRoute } from './routes/requests.ts'
 import { trafficRoutes } from './routes/traffic.ts'
 
@@ -123,6 +124,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     requestsRoute(scope, context)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
+    scope.register(async (own) => prometheusRoutes(own, context))
     pageRoutes(scope, { metrics: options.metrics, mesh: options.mesh, web: options.web })
   })
 

@@ -5,14 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
-import { systemClock } from '../../src/lib/clock.ts'
 import { seededRandom } from '../../src/lib/random.ts'
 import { idText, type SeriesState } from '../../src/metrics/series.ts'
-import { createDelivery } from '../../src/pipeline/delivery.ts'
-import { silentLog } from '../../src/telemetry/log.ts'
-import { createTestDatabase, type TestDatabase } from '../support/clickhouse.ts'
+import { createTestDatabase } from '../support/clickhouse.ts'
 import { identity } from '../support/metrics.ts'
-import { openMetricsLane } from '../support/metrics-lane.ts'
+import { startMetricsPipeline } from '../support/metrics-pipeline.ts'
 import { startTestStore, type TestStore } from '../support/store.ts'
 
 let test: TestStore
@@ -30,36 +27,9 @@ async function folder(): Promise<string> {
   return dir
 }
 
-/** The pipeline on a real store: journal, lane and delivery as in the product. */
-async function pipeline(dir: string, database: TestDatabase) {
-  const opened = await openMetricsLane(dir)
-  const sink = await database.sink({ kept: () => [...opened.journal.segments({ ackedBy: 'clickhouse' })] })
-  test.store.onRestart(() => sink.engineStarted())
-  const delivery = createDelivery({
-    sink,
-    journal: opened.journal,
-    clock: systemClock,
-    log: silentLog,
-    retryFirstMs: 20,
-    retryMaxMs: 200,
-  })
-  await opened.start()
-  await delivery.start()
-  return {
-    ...opened,
-    sink,
-    async stop() {
-      await opened.stop()
-      await expect.poll(() => delivery.backlog().segments, { timeout: 20_000 }).toBe(0)
-      await delivery.stop(AbortSignal.timeout(20_000))
-      await opened.journal.stop(AbortSignal.timeout(5000))
-    },
-  }
-}
-
 it('stores series, samples, histograms and spans as the store reads them', async () => {
   const database = await createTestDatabase(test)
-  const { metrics, spans, stop } = await pipeline(await folder(), database)
+  const { metrics, spans, stop } = await startMetricsPipeline(test, await folder(), database)
   const at = Date.now() - 10_000
   const counter = metrics.series(
     identity({
@@ -201,7 +171,7 @@ it('has every acknowledged value once though writer and engine are killed again 
     written += life.written - first + 1
     first = life.written + 1
   }
-  const delivered = await pipeline(dir, database)
+  const delivered = await startMetricsPipeline(test, dir, database)
   for (let kills = 0; kills < 3; kills++) {
     const { pid } = test.store
     if (pid !== undefined) process.kill(pid, 'SIGKILL')
