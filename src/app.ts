@@ -13,9 +13,12 @@ import { createNodeReader } from './ingest/als/node.ts'
 import { createAlsReceiver } from './ingest/als/receiver.ts'
 import { createOrigins } from './ingest/entry/origins.ts'
 import { createEntryWriter } from './ingest/entry/writer.ts'
+import { openFluentd } from './ingest/fluentd/open.ts'
 import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
 import { createPreset } from './ingest/lines/presets/index.ts'
 import { createOtlpHttpServer, createOtlpReceiver } from './ingest/otlp/index.ts'
+import { openScrape } from './ingest/scrape/open.ts'
+import { openSyslog } from './ingest/syslog/open.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
 import { createEnvoyNames } from './metrics/envoy-names.ts'
@@ -165,6 +168,16 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     },
     log,
   })
+  const scrape = openScrape(config.ingest.scrape, {
+    store: metrics,
+    gate: lane.gate,
+    userAgent: `sidecast/${VERSION}`,
+    clock,
+    log,
+  })
+  const lines = { origins, gate: lane.gate, onDecoded: rows.onDecoded, synced: () => lane.synced(), log }
+  const fluentd = openFluentd(config.ingest.fluentd, { ...lines, writer: createEntryWriter(rows) })
+  const syslog = openSyslog(config.ingest.syslog, { ...lines, writer: createEntryWriter(rows) })
   const services = [...als.services, ...otlp.services]
   const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {
@@ -244,7 +257,9 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc, otlpHttp]) await start(stage)
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc, otlpHttp, scrape])
+      await start(stage)
+    for (const stage of [fluentd, syslog]) if (stage !== null) await start(stage)
   } catch (error) {
     await stop()
     throw error

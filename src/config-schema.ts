@@ -21,6 +21,12 @@ const duration = (value: string, description: string) =>
 const size = (value: string, description: string) => Type.String({ default: value, format: 'size', description })
 const count = (value: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: value, minimum, maximum, description })
+/** Of a listener with TLS. */
+const serverTls = {
+  cert: Type.String({ default: '', description: 'File with the certificate; read again when it changes' }),
+  key: Type.String({ default: '', description: 'File with its key' }),
+  clientCa: Type.String({ default: '', description: 'File with the authority of clients; empty: any client' }),
+}
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
 export const configSchema = object({
@@ -56,7 +62,48 @@ export const configSchema = object({
     }),
     statsd: later('StatsD over UDP and TCP'),
     files: later('Files to tail'),
-    scrape: later('Prometheus targets'),
+    scrape: Type.Array(
+      object({
+        job: Type.String({ default: 'envoy-scrape', minLength: 1, description: 'Label `job` of the series' }),
+        targets: Type.Array(Type.String({ minLength: 1 }), { default: [], description: '`host:port`' }),
+        files: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: 'Files in Prometheus’s format for file service discovery; `*` in the last part',
+        }),
+        scheme: Type.Union([Type.Literal('http'), Type.Literal('https')], { default: 'http', description: 'Protocol' }),
+        path: Type.String({ default: '/stats/prometheus', description: 'Path, and a query if any' }),
+        interval: duration('15s', 'Between two scrapes of a target'),
+        timeout: duration('10s', 'For a whole answer; no longer than the interval'),
+        labels: Type.Record(Type.String(), Type.String(), { default: {}, description: 'Labels of all series' }),
+        honorLabels: Type.Boolean({
+          default: false,
+          description: 'Labels of the page go before those of the target; otherwise they become `exported_…`',
+        }),
+        honorTimestamps: Type.Boolean({ default: true, description: 'Timestamps of the page count' }),
+        protobuf: Type.Boolean({ default: false, description: 'Ask for protobuf first: native histograms' }),
+        nodeId: Type.Boolean({
+          default: true,
+          description: 'Of Envoys, the node id is the label `instance` where `/server_info` tells it',
+        }),
+        bodyMax: size('64 MiB', 'Largest page, also when unpacked'),
+        samplesMax: count(200_000, 1, 10_000_000, 'Most samples of one page'),
+        tls: object({
+          ca: Type.String({
+            default: '',
+            description: 'File with the certificates to trust; empty: those of the system',
+          }),
+          cert: Type.String({ default: '', description: 'File with our certificate' }),
+          key: Type.String({ default: '', description: 'File with its key' }),
+          serverName: Type.String({ default: '', description: 'Name that the certificate has; empty: the host' }),
+          insecure: Type.Boolean({ default: false, description: 'Take any certificate' }),
+        }),
+        token: Type.String({ default: '', secret: true, description: 'Bearer token' }),
+        tokenFile: Type.String({ default: '', description: 'File with a bearer token; read again when it changes' }),
+        username: Type.String({ default: '', description: 'User of basic authentication' }),
+        password: Type.String({ default: '', secret: true, description: 'Its password' }),
+      }),
+      { default: [], description: 'Prometheus targets: docs/receivers/scrape.md' },
+    ),
     kafka: Type.Array(
       object({
         brokers: Type.Array(Type.String({ minLength: 1 }), {
@@ -118,8 +165,33 @@ export const configSchema = object({
       }),
       { default: [], description: 'Topics to read: docs/receivers/kafka.md' },
     ),
-    syslog: later('Syslog'),
-    fluentd: later('Fluentd forward'),
+    syslog: object({
+      udp: listener('', 'Syslog over UDP; empty: off'),
+      tcp: listener('', 'Syslog over TCP; empty: off'),
+      tls: object({ listen: listener('', 'Syslog over TLS; empty: off'), ...serverTls }),
+      preset: Type.String({ default: '', description: 'Form of the lines by name; empty: found out by the lines' }),
+      format: Type.String({ default: '', description: 'Format string as in Envoy’s own configuration' }),
+      node: Type.String({ default: '', description: 'Node of all rows; empty: the host that the message names' }),
+      offsetMinutes: Type.Integer({
+        default: 0,
+        minimum: -1440,
+        maximum: 1440,
+        description: 'How far senders of RFC 3164, which has no zone, are ahead of UTC',
+      }),
+      messageMax: size('64 KiB', 'Largest message'),
+      receiveBuffer: size('4 MiB', 'Of the UDP socket'),
+    }),
+    fluentd: object({
+      listen: listener('', 'Fluentd forward protocol; empty: off'),
+      preset: Type.String({ default: '', description: 'Form of the records by name; empty: found out by the records' }),
+      format: Type.String({ default: '', description: 'Format as in Envoy’s own configuration' }),
+      node: Type.String({
+        default: '',
+        description: 'Node of rows that do not say theirs; empty: the sender’s address',
+      }),
+      messageMax: size('32 MiB', 'Largest message, also when unpacked'),
+      tls: object(serverTls),
+    }),
   }),
   identity: object({
     rules: Type.Array(
