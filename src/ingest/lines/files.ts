@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { fstatSync, read as readCallback } from 'node:fs'
+import { closeSync, fstatSync, read as readCallback } from 'node:fs'
 import { matchesGlob } from 'node:path'
 import { promisify } from 'node:util'
 import type { Clock } from '../../lib/clock.ts'
@@ -16,7 +16,16 @@ import { createLineReader } from './read-line.ts'
 import { createRejectedLines, type RejectedLines } from './rejected-lines.ts'
 import { LineSource } from './source.ts'
 import { lineSplitter } from './split.ts'
-import { contentOf, likeness, readHead, stillThere } from './tail/content.ts'
+import {
+  beginAlike,
+  contentOf,
+  type Head,
+  type Likeness,
+  likeness,
+  openSeen,
+  readHead,
+  stillThere,
+} from './tail/content.ts'
 import { type Candidate, discover } from './tail/discover.ts'
 import { TrackedLog } from './tail/tracked.ts'
 import { createUnwrapper, hintsOfPath } from './unwrap/index.ts'
@@ -150,12 +159,13 @@ class Tail implements FilesReceiver {
   readonly #groupOf = new Map<TrackedLog, FilesGroup>()
   /** Rows of these may be in the builders. */
   readonly #dirty = new Set<TrackedLog>()
+  /** The log whose chunk is on its way into the builders. */
+  #active: TrackedLog | null = null
   /** Paths that hold a copy of something that is read elsewhere. */
   #copies = new Map<string, string>()
   /** Grows whenever a log finds or loses a file: then copies are looked at again. */
   #changes = 0
   readonly #buffer = Buffer.allocUnsafe(CHUNK_BYTES)
-  readonly #scratch = Buffer.allocUnsafe(1024)
   readonly #stopping = new AbortController()
   readonly #gateOpen: (signal: AbortSignal) => Promise<void>
   #running: Promise<void> | null = null
@@ -182,7 +192,7 @@ class Tail implements FilesReceiver {
   async start(): Promise<void> {
     if (this.#options.groups.length === 0) return
     this.#options.addNoteSource({
-      notes: () => [...this.#dirty].map((log) => [log.key, log.note()] as const),
+      notes: () => this.#notes(),
       noted: () => this.#dirty.clear(),
     })
     this.#running = this.#run()
@@ -307,21 +317,43 @@ class Tail implements FilesReceiver {
       copies.set(candidate.path, looks)
       return
     }
-    const head = await readHead(candidate.path)
-    if (head === null) {
+    const fd = openSeen(candidate)
+    if (fd === null) {
+      // Renamed a moment ago, most often: the next look finds it.
       this.counters.failed++
-      this.#complain(`read ${candidate.path}`, { file: candidate.path }, 'a file cannot be read')
       return
     }
-    if (head.compression !== null && head.bytes.length === 0) return
+    try {
+      const head = await readHead(fd)
+      if (head.bytes.length > 0) await this.#place(candidate, group, copies, looks, fd, head)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** Finds the log whose content this is, or begins a new one. */
+  async #place(
+    candidate: Candidate,
+    group: FilesGroup,
+    copies: Map<string, string>,
+    looks: string,
+    fd: number,
+    head: Head,
+  ): Promise<void> {
     let best: TrackedLog | null = null
     let unsure = false
     for (const log of this.#logs) {
       if (log.family !== candidate.family) continue
-      const like = await likeness(log.position().prefix, candidate.path, candidate.size, head)
+      const like = await this.#compare(log, fd, head)
       if (like === 'other') continue
       if (like === 'unsure') unsure = true
-      else if (log.bound || like === 'part') {
+      else if (log.bound && candidate.size > log.size && head.compression === null && log.compression === null) {
+        // What was read until now was the copy: this one goes on.
+        this.#changes++
+        log.orphan(this.#tick())
+        log.bind(candidate, null, this.#tick())
+        return
+      } else if (log.bound || like === 'part') {
         // The same content in a file that is still there: a copy, perhaps not a whole one yet.
         copies.set(candidate.path, looks)
         if (log.bound) return
@@ -342,6 +374,21 @@ class Tail implements FilesReceiver {
     const log = this.#begin(candidate, group)
     log.bind(candidate, head.compression, nowMs)
     if (this.#firstLook && !this.#known && group.start === 'end') await this.#skip(log)
+  }
+
+  async #compare(log: TrackedLog, fd: number, head: Head): Promise<Likeness> {
+    const { prefix } = log.position()
+    if (!log.bound && prefix.bytes === 0) return 'other'
+    const like = likeness(prefix, fd, head)
+    if (like !== 'unsure' || !log.bound) return like
+    // Nothing was read of it yet, or not enough: but there is its file.
+    const own = log.fd ?? openSeen(log)
+    if (own === null) return 'unsure'
+    try {
+      return beginAlike((await readHead(own)).bytes, head.bytes)
+    } finally {
+      if (own !== log.fd) closeSync(own)
+    }
   }
 
   #begin(candidate: Candidate, group: FilesGroup): TrackedLog {
@@ -422,7 +469,7 @@ class Tail implements FilesReceiver {
     log.size = stat.size
     log.changedMs = stat.mtimeMs
     if (stat.size === log.read && stat.mtimeMs === log.readMs) return this.#finish(log)
-    if (stat.size < log.consumed || !stillThere(fd, log.position().prefix, this.#scratch)) {
+    if (stat.size < log.consumed || !stillThere(fd, log.position().prefix)) {
       const { path, family, dev, ino } = log
       this.#emptied(log, { path, family, dev, ino, size: stat.size, mtimeMs: stat.mtimeMs }, this.#groupOf.get(log)!)
       return stat.size > 0
@@ -435,8 +482,7 @@ class Tail implements FilesReceiver {
       const { bytesRead } = await read(fd, this.#buffer, 0, CHUNK_BYTES, source.read)
       if (bytesRead === 0) break
       log.grownMs = this.#tick()
-      source.push(this.#buffer.subarray(0, bytesRead))
-      if (!(await this.#settle(log, source))) return false
+      if (!(await this.#give(log, source, this.#buffer.subarray(0, bytesRead)))) return false
       if (bytesRead < CHUNK_BYTES) break
     }
     // A long begin of a line is read again rather than kept, for as many files as there may be.
@@ -453,8 +499,7 @@ class Tail implements FilesReceiver {
     if (log.path === log.family && !gone) return false
     const waitMs = gone ? GONE_MS / 2 : this.#limits.finalMs
     if (this.#tick() - log.grownMs < waitMs) return false
-    source.end()
-    await this.#settle(log, source)
+    await this.#give(log, source, null)
     return true
   }
 
@@ -469,7 +514,12 @@ class Tail implements FilesReceiver {
     // What is stored is compared on the way: the file may begin alike and be another one.
     const seen = new Prefix()
     let offset = 0
-    const content = contentOf(log.path, log.compression)
+    const fd = openSeen(log)
+    if (fd === null) {
+      log.readAs = ''
+      return false
+    }
+    const content = contentOf(fd, log.compression)
     try {
       for await (const piece of content) {
         const chunk = piece as Buffer
@@ -482,18 +532,17 @@ class Tail implements FilesReceiver {
         const from = source.read - offset
         offset += chunk.length
         if (from >= chunk.length) continue
-        source.push(chunk.subarray(from))
-        if (!(await this.#settle(log, source))) return false
+        if (!(await this.#give(log, source, chunk.subarray(from)))) return false
       }
       if (seen.bytes < known.bytes) return false
-      source.end()
-      await this.#settle(log, source)
+      await this.#give(log, source, null)
     } catch (error) {
       // Not complete yet, or damaged: what came whole is stored, and a change of the file brings it here again.
       this.counters.damaged++
       this.#complain(`damaged ${log.path}`, { file: log.path, error }, 'a compressed file is damaged or not complete')
     } finally {
       content.destroy()
+      closeSync(fd)
     }
     log.keep()
     return false
@@ -511,17 +560,29 @@ class Tail implements FilesReceiver {
     return true
   }
 
-  /** Waits until every entry of the chunk has found room. False: stopping. */
-  async #settle(log: TrackedLog, source: LineSource): Promise<boolean> {
-    this.#dirty.add(log)
+  /**
+   * Gives bytes to the writer, or the end of them (null), and waits until every entry in them has found room. False:
+   * stopping. Rows may be journaled at any moment in between, so the log is dirty all the while.
+   */
+  async #give(log: TrackedLog, source: LineSource, bytes: Buffer | null): Promise<boolean> {
     const { signal } = this.#stopping
-    while (!source.settled) {
+    this.#active = log
+    if (bytes === null) source.end()
+    else source.push(bytes)
+    while (!source.settled && !signal.aborted) {
       await this.#gateOpen(signal)
-      if (signal.aborted) return false
-      source.settle()
-      this.#dirty.add(log)
+      if (!signal.aborted) source.settle()
     }
-    return true
+    // Rows may be in the builders still, also after the last round of notes.
+    this.#dirty.add(log)
+    if (source.settled) this.#active = null
+    return source.settled
+  }
+
+  #notes(): Note[] {
+    const logs = new Set(this.#dirty)
+    if (this.#active !== null) logs.add(this.#active)
+    return [...logs].map((log) => [log.key, log.note()] as const)
   }
 
   #sourceOf(log: TrackedLog): LineSource {
@@ -563,7 +624,7 @@ class Tail implements FilesReceiver {
     }
     const prefix = new Prefix()
     let rest: Buffer = Buffer.alloc(0)
-    for await (const piece of contentOf(log.path, null)) {
+    for await (const piece of contentOf(log.open(), null)) {
       const bytes = Buffer.concat([rest, piece as Buffer])
       const behind = bytes.lastIndexOf(10) + 1
       prefix.advance(bytes.subarray(0, behind))

@@ -44,7 +44,7 @@ export class Prefix {
   }
 
   record(): PrefixRecord {
-    return { bytes: this.bytes, crc: this.crc, marks: this.marks, tail: [this.tailBytes, this.tailCrc] }
+    return { bytes: this.bytes, crc: this.crc, marks: [...this.marks], tail: [this.tailBytes, this.tailCrc] }
   }
 
   /** The bytes that follow. */

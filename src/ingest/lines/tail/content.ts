@@ -1,8 +1,11 @@
-import { createReadStream, readSync } from 'node:fs'
-import { open } from 'node:fs/promises'
-import type { Readable } from 'node:stream'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { Readable } from 'node:stream'
 import { crc32, createGunzip, createZstdDecompress } from 'node:zlib'
-import { Prefix } from '../prefix.ts'
+import { MARK_FIRST, Prefix } from '../prefix.ts'
+
+/*
+ * Looking into files. Everything here reads from an open file: a name can come to mean another file between two calls.
+ */
 
 export type Compression = 'gzip' | 'zstd' | null
 
@@ -17,25 +20,27 @@ export interface Head {
 /** Marks at 64, 256, 1024, 4096 and 16384 bytes. */
 const HEAD_BYTES = 16_384
 
-/** Null: the file cannot be read, or not yet. */
-export async function readHead(path: string): Promise<Head | null> {
+/** Opens the file that was seen under a name; null when it cannot be read, or another one has the name by now. */
+export function openSeen(seen: { readonly path: string; readonly dev: number; readonly ino: number }): number | null {
+  let fd: number
   try {
-    const file = await open(path, 'r')
-    let raw: Buffer
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0)
-      raw = buffer.subarray(0, bytesRead)
-    } finally {
-      await file.close()
-    }
-    const compression = compressionOf(raw)
-    const bytes = compression === null ? raw : await firstBytes(path, compression)
-    const prefix = new Prefix()
-    prefix.advance(bytes)
-    return { compression, prefix, bytes }
+    fd = openSync(seen.path, 'r')
   } catch {
     return null
   }
+  const { dev, ino } = fstatSync(fd)
+  if (dev === seen.dev && ino === seen.ino) return fd
+  closeSync(fd)
+  return null
+}
+
+export async function readHead(fd: number): Promise<Head> {
+  const raw = readAt(fd, HEAD_BYTES, 0)
+  const compression = compressionOf(raw)
+  const bytes = compression === null ? raw : await firstBytes(fd, compression)
+  const prefix = new Prefix()
+  prefix.advance(bytes)
+  return { compression, prefix, bytes }
 }
 
 export function compressionOf(bytes: Uint8Array): Compression {
@@ -44,20 +49,32 @@ export function compressionOf(bytes: Uint8Array): Compression {
 }
 
 /** The content of a file from its begin. Ends with an error where the file is damaged, or not complete. */
-export function contentOf(path: string, compression: Compression): Readable {
-  const raw = createReadStream(path, { highWaterMark: 256 << 10 })
+export function contentOf(fd: number, compression: Compression): Readable {
+  const raw = Readable.from(chunksOf(fd), { objectMode: false, highWaterMark: CHUNK_BYTES })
   if (compression === null) return raw
-  const decompress = compression === 'gzip' ? createGunzip({ chunkSize: 256 << 10 }) : createZstdDecompress()
+  const decompress = compression === 'gzip' ? createGunzip({ chunkSize: CHUNK_BYTES }) : createZstdDecompress()
   raw.on('error', (error) => decompress.destroy(error))
   decompress.on('close', () => raw.destroy())
   return raw.pipe(decompress)
 }
 
-async function firstBytes(path: string, compression: Compression): Promise<Buffer> {
+const CHUNK_BYTES = 256 << 10
+
+/** Never closes the file, and has no read under way when it is left: a stream of Node's would, and might. */
+function* chunksOf(fd: number): Generator<Buffer> {
+  for (let offset = 0; ; ) {
+    const chunk = readAt(fd, CHUNK_BYTES, offset)
+    if (chunk.length === 0) return
+    offset += chunk.length
+    yield chunk
+  }
+}
+
+async function firstBytes(fd: number, compression: Compression): Promise<Buffer> {
   const chunks: Buffer[] = []
   let length = 0
   try {
-    for await (const chunk of contentOf(path, compression)) {
+    for await (const chunk of contentOf(fd, compression)) {
       chunks.push(chunk as Buffer)
       length += (chunk as Buffer).length
       if (length >= HEAD_BYTES) break
@@ -74,35 +91,39 @@ async function firstBytes(path: string, compression: Compression): Promise<Buffe
  */
 export type Likeness = 'same' | 'part' | 'other' | 'unsure'
 
-export async function likeness(prefix: Prefix, path: string, size: number, head: Head): Promise<Likeness> {
-  if (prefix.bytes === 0) return 'other'
-  const known = head.bytes.length
+export function likeness(prefix: Prefix, fd: number, head: Head): Likeness {
+  if (prefix.bytes === 0) return 'unsure'
   const agrees = prefix.agrees(head.prefix.marks)
   if (agrees === false) return 'other'
-  if (prefix.bytes <= known) {
+  if (prefix.bytes <= head.bytes.length) {
     return crc32(head.bytes.subarray(0, prefix.bytes)) === prefix.crc ? 'same' : 'other'
   }
   if (agrees === null) return 'unsure'
   // Of a compressed file the rest is compared when it is read.
   if (head.compression !== null) return 'same'
-  if (size < prefix.bytes) return 'part'
-  try {
-    const file = await open(path, 'r')
-    try {
-      const tail = Buffer.alloc(prefix.tailBytes)
-      const { bytesRead } = await file.read(tail, 0, tail.length, prefix.bytes - prefix.tailBytes)
-      return prefix.endsWith(tail.subarray(0, bytesRead)) ? 'same' : 'other'
-    } finally {
-      await file.close()
-    }
-  } catch {
-    return 'unsure'
-  }
+  if (fstatSync(fd).size < prefix.bytes) return 'part'
+  return stillThere(fd, prefix) ? 'same' : 'other'
 }
 
-/** Whether an open file still has, right before the position, what was read there. */
-export function stillThere(fd: number, prefix: Prefix, scratch: Buffer): boolean {
-  const tail = scratch.subarray(0, prefix.tailBytes)
-  const read = tail.length === 0 ? 0 : readSync(fd, tail, 0, tail.length, prefix.bytes - prefix.tailBytes)
-  return prefix.endsWith(tail.subarray(0, read))
+/** The same of two beginnings. */
+export function beginAlike(one: Buffer, other: Buffer): Likeness {
+  const common = Math.min(one.length, other.length)
+  if (!one.subarray(0, common).equals(other.subarray(0, common))) return 'other'
+  return common < MARK_FIRST && one.length !== other.length ? 'unsure' : 'same'
+}
+
+/** Whether a file has, right before the position, what was read there. */
+export function stillThere(fd: number, prefix: Prefix): boolean {
+  return prefix.endsWith(readAt(fd, prefix.tailBytes, prefix.bytes - prefix.tailBytes))
+}
+
+function readAt(fd: number, bytes: number, offset: number): Buffer {
+  const buffer = Buffer.allocUnsafe(bytes)
+  let length = 0
+  while (length < bytes) {
+    const read = readSync(fd, buffer, length, bytes - length, offset + length)
+    if (read === 0) break
+    length += read
+  }
+  return buffer.subarray(0, length)
 }
