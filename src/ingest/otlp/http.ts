@@ -129,7 +129,9 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
     if (slow) counters.slow++
     else if (error.code !== 'ECONNRESET') counters.malformed++
     if (!socket.writable) return
-    socket.end(`HTTP/1.1 ${slow ? '408 Request Timeout' : '400 Bad Request'}\r\nconnection: close\r\n\r\n`)
+    socket.end(`HTTP/1.1 ${slow ? '408 Request Timeout' : '400 Bad Request'}\r\nconnection: close\r\n\r\n`, () =>
+      socket.destroy(),
+    )
   })
   server.on('request', (request, response) => {
     answerRequest(request, response).catch((error: unknown) => {
