@@ -186,7 +186,15 @@ function isRequest(entry: AccessEntry): boolean {
 /** A duration in ms is cut; a point that says more shows that it was longer. */
 function raiseDuration(entry: AccessEntry): void {
   if (entry.durationNs < 0) return
-  let last = entry.durationNs
-  for (let k = 0; k < POINTS.length; k++) last = Math.max(last, entry[POINTS[k]!])
+  const last = Math.max(
+    entry.durationNs,
+    entry.rxEndNs,
+    entry.upTxBeginNs,
+    entry.upTxEndNs,
+    entry.upRxBeginNs,
+    entry.upRxEndNs,
+    entry.downTxBeginNs,
+    entry.downTxEndNs,
+  )
   if (last - entry.durationNs < 1e6) entry.durationNs = last
 }

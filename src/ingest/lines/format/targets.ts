@@ -1,9 +1,10 @@
 import { ENTRY_TYPES } from '../../../model/row-columns.ts'
-import type { AccessEntry, EntryParty, PartyField } from '../../entry/entry.ts'
+import type { EntryParty, PartyField } from '../../entry/entry.ts'
 import { tlsCipherNumber } from '../../entry/tls-ciphers.ts'
 import { ADDRESSES, type AddressField, type Filling, POINTS } from './filling.ts'
 import type { Operator } from './grammar.ts'
 import { grpcStatusNumber } from './grpc-status.ts'
+import { SET_COUNT, SET_NS, SET_TEXT } from './setters.ts'
 import { DEFAULT_TIME, TimeReader } from './time.ts'
 
 /**
@@ -109,43 +110,32 @@ export function targetOf(operator: Operator, options: TargetOptions = {}): Targe
 
 const MS = 1e6
 
-type TextField = {
-  [Key in keyof AccessEntry]: AccessEntry[Key] extends string ? (Key extends 'reporter' ? never : Key) : never
-}[keyof AccessEntry]
-type NumberField = {
-  [Key in keyof AccessEntry]: AccessEntry[Key] extends number ? Key : never
-}[keyof AccessEntry]
-
-function textField(field: TextField, shape: Shape = 'text'): Target {
-  return {
-    kind: 'text',
-    shape,
-    set({ entry }, value) {
-      entry[field] = value
-    },
-  }
+function textField(field: keyof typeof SET_TEXT, shape: Shape = 'text'): Target {
+  const set = SET_TEXT[field]
+  return { kind: 'text', shape, set: (into, value) => set(into.entry, value) }
 }
 
-function count(field: NumberField): Target {
+function count(field: keyof typeof SET_COUNT): Target {
+  const set = SET_COUNT[field]
   return {
     kind: 'number',
     precisionNs: 0,
-    set({ entry }, value) {
+    set(into, value) {
       if (value < 0 || value > Number.MAX_SAFE_INTEGER) return false
-      entry[field] = Math.floor(value)
+      set(into.entry, Math.floor(value))
       return true
     },
   }
 }
 
 /** A duration or a point, printed in units of `unitNs`. */
-export function durationField(field: 'durationNs' | (typeof POINTS)[number], unitNs: number): Target {
+export function durationField(field: keyof typeof SET_NS, unitNs: number): Target {
+  const set = SET_NS[field]
   return {
     kind: 'number',
     precisionNs: unitNs,
-    set({ entry }, value) {
-      if (value < 0) return
-      entry[field] = Math.round(value * unitNs)
+    set(into, value) {
+      if (value >= 0) set(into.entry, Math.round(value * unitNs))
       return true
     },
   }
@@ -166,14 +156,25 @@ const GRPC_STATUS: Target = {
 }
 
 /** The first to say it is right; another value is kept beside it. */
-function firstText(field: 'upstreamHost' | 'upstreamCluster', name: string, shape: Shape): Target {
+function firstHost(name: string): Target {
   return {
     kind: 'text',
-    shape,
+    shape: 'address',
     set({ entry }, value) {
-      const text = value.startsWith('tcp://') ? value.slice('tcp://'.length) : value
-      if (entry[field] === '') entry[field] = text
-      else if (entry[field] !== text) entry.customTags.add(name, text)
+      const host = value.startsWith('tcp://') ? value.slice('tcp://'.length) : value
+      if (entry.upstreamHost === '') entry.upstreamHost = host
+      else if (entry.upstreamHost !== host) entry.customTags.add(name, host)
+    },
+  }
+}
+
+function firstCluster(name: string): Target {
+  return {
+    kind: 'text',
+    shape: 'token',
+    set({ entry }, value) {
+      if (entry.upstreamCluster === '') entry.upstreamCluster = value
+      else if (entry.upstreamCluster !== value) entry.customTags.add(name, value)
     },
   }
 }
@@ -238,8 +239,8 @@ const SIMPLE: Readonly<Record<string, Target>> = {
       entry.protocol = protocolOf(value)
     },
   },
-  UPSTREAM_HOST: firstText('upstreamHost', 'upstream_host', 'address'),
-  UPSTREAM_CLUSTER: firstText('upstreamCluster', 'upstream_cluster', 'token'),
+  UPSTREAM_HOST: firstHost('upstream_host'),
+  UPSTREAM_CLUSTER: firstCluster('upstream_cluster'),
   UPSTREAM_CLUSTER_RAW: {
     kind: 'text',
     shape: 'token',
@@ -449,14 +450,27 @@ function addressOf(which: string, part: string): Target {
       },
     }
   }
-  if (field === 'upstreamHost') return firstText('upstreamHost', 'upstream_remote_address', 'address')
-  return {
-    kind: 'text',
-    shape: 'address',
-    set({ entry }, value) {
-      if (entry[field].length < value.length) entry[field] = value
-    },
-  }
+  if (field === 'upstreamHost') return firstHost('upstream_remote_address')
+  return { kind: 'text', shape: 'address', set: LONGER[field] }
+}
+
+/** With the port is longer than without it. */
+const LONGER: Readonly<Record<AddressField, (into: Filling, value: string) => void>> = {
+  upstreamHost({ entry }, value) {
+    if (entry.upstreamHost.length < value.length) entry.upstreamHost = value
+  },
+  upstreamLocal({ entry }, value) {
+    if (entry.upstreamLocal.length < value.length) entry.upstreamLocal = value
+  },
+  downstreamRemote({ entry }, value) {
+    if (entry.downstreamRemote.length < value.length) entry.downstreamRemote = value
+  },
+  downstreamDirect({ entry }, value) {
+    if (entry.downstreamDirect.length < value.length) entry.downstreamDirect = value
+  },
+  downstreamLocal({ entry }, value) {
+    if (entry.downstreamLocal.length < value.length) entry.downstreamLocal = value
+  },
 }
 
 function metadata(path: readonly string[]): Target {

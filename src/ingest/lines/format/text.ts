@@ -5,6 +5,7 @@ import { Filling } from './filling.ts'
 import { type FormatError, isFormatError, type Operator, parseFormat } from './grammar.ts'
 import type { Shape, Target, TargetOptions } from './targets.ts'
 import { targetOf } from './targets.ts'
+import type { TimeReader } from './time.ts'
 
 /**
  * A parser of the lines that one of Envoy's format strings makes.
@@ -108,9 +109,12 @@ class BacktrackingMatcher implements Matcher {
   readonly targets: readonly Target[]
   /** `literals[k]` stands before operator k, the last one after all of them. */
   readonly #literals: readonly string[]
-  readonly #shapes: readonly Shape[]
-  readonly #relaxed: readonly Shape[]
+  /** First character of each literal. */
+  readonly #firsts: Int32Array
+  readonly #shapes: Uint8Array
+  readonly #relaxed: Uint8Array
   readonly #lengths: readonly number[]
+  readonly #times: readonly (TimeReader | null)[]
   readonly #starts: Int32Array
   readonly #ends: Int32Array
 
@@ -118,8 +122,10 @@ class BacktrackingMatcher implements Matcher {
     this.operators = operators
     this.targets = targets
     this.#literals = literals
-    this.#shapes = targets.map(shapeOf)
-    this.#relaxed = this.#shapes.map((shape) => (STRICT.has(shape) ? shape : 'text'))
+    this.#firsts = Int32Array.from(literals, (literal) => (literal === '' ? -1 : literal.charCodeAt(0)))
+    this.#shapes = Uint8Array.from(targets, (target) => CODES[shapeOf(target)])
+    this.#relaxed = this.#shapes.map((shape) => (isStrict(shape) ? shape : TEXT))
+    this.#times = targets.map((target) => (target.kind === 'time' ? target.reader : null))
     this.#lengths = operators.map(({ lengthMax }) => lengthMax)
     this.#starts = new Int32Array(operators.length)
     this.#ends = new Int32Array(operators.length)
@@ -138,7 +144,7 @@ class BacktrackingMatcher implements Matcher {
   }
 
   /** Finds where every value begins and ends. */
-  #split(line: string, shapes: readonly Shape[]): boolean {
+  #split(line: string, shapes: Uint8Array): boolean {
     const literals = this.#literals
     const starts = this.#starts
     const ends = this.#ends
@@ -164,36 +170,55 @@ class BacktrackingMatcher implements Matcher {
   }
 
   /** The first place from `from` on where value k may end; −1 when there is none. */
-  #end(line: string, k: number, from: number, shapes: readonly Shape[]): number {
+  #end(line: string, k: number, from: number, shapes: Uint8Array): number {
     const start = this.#starts[k]!
     const literal = this.#literals[k + 1]!
     const last = k + 1 === shapes.length
+    if (this.#times[k] !== null) return from > start ? -1 : this.#endOfTime(line, this.#times[k]!, start, literal, last)
     const shape = shapes[k]!
-    const target = this.targets[k]!
-    if (target.kind === 'time') {
-      if (from > start) return -1
-      let end = target.reader.read(line, start)
-      if (end < 0) end = isDash(line, start) ? start + 1 : start
-      if (end < 0 || !line.startsWith(literal, end) || (last && end + literal.length !== line.length)) return -1
-      return end
-    }
     const lengthMax = this.#lengths[k]!
-    for (;;) {
-      let end: number
-      if (last) {
-        end = line.length - literal.length
-        if (end < from || !line.endsWith(literal)) return -1
-      } else {
-        end = literal === '' ? from : line.indexOf(literal, from)
-        if (end < 0 || end > line.length) return -1
-      }
-      if (lengthMax > 0 && end - start > lengthMax) return -1
-      const fits = FITS[shape](line, start, end)
-      if (fits === YES || isDash(line, start, end)) return end
-      if (fits === NEVER || last) return -1
-      from = end + 1
+    // No value of the shape is longer than this.
+    let limit = endOfShape(line, start, shape)
+    if (lengthMax > 0 && start + lengthMax < limit) limit = start + lengthMax
+    if (last) {
+      const end = line.length - literal.length
+      return end >= from && end <= limit && line.endsWith(literal) && isOfShape(line, start, end, shape) ? end : -1
     }
+    const width = literal.length
+    const first = this.#firsts[k + 1]!
+    if (limit < from) return -1
+    // Tokens nearly always end where the literal begins.
+    if (limit < line.length && line.charCodeAt(limit) === first && (first <= 32 || first === 34) && isClosed(shape)) {
+      return isAt(line, limit, literal) && isOfShape(line, start, limit, shape) ? limit : -1
+    }
+    for (let end = from; end <= limit; end++) {
+      if (width > 0) {
+        if (width === 1) end = line.indexOf(literal, end)
+        else {
+          while (end <= limit && line.charCodeAt(end) !== first) end++
+          if (end <= limit && !isAt(line, end, literal)) continue
+        }
+        if (end < 0 || end > limit) return -1
+      }
+      if (isOfShape(line, start, end, shape)) return end
+    }
+    return -1
   }
+
+  #endOfTime(line: string, reader: TimeReader, start: number, literal: string, last: boolean): number {
+    let end = reader.read(line, start)
+    if (end < 0) end = isDash(line, start) ? start + 1 : start
+    if (!line.startsWith(literal, end) || (last && end + literal.length !== line.length)) return -1
+    return end
+  }
+}
+
+/** Shapes that hold no blank and no quote. */
+const isClosed = (shape: number): boolean => shape >= 1 && shape <= 5
+
+function isAt(line: string, at: number, literal: string): boolean {
+  for (let k = 0; k < literal.length; k++) if (line.charCodeAt(at + k) !== literal.charCodeAt(k)) return false
+  return true
 }
 
 const isDash = (line: string, start: number, end = start + 1): boolean =>
@@ -204,14 +229,20 @@ export function isAbsent(line: string, start: number, end: number): boolean {
   return end === start || isDash(line, start, end)
 }
 
-const NO = 0
-const YES = 1
-/** Not, and no longer value that begins here either. */
-const NEVER = 2
-type Fit = typeof NO | typeof YES | typeof NEVER
-
-/** Shapes that no client has a say in. */
-const STRICT: ReadonlySet<Shape> = new Set(['number', 'flags', 'protocol'])
+/** Shapes as numbers, for the switch that every value goes through. */
+const CODES: Readonly<Record<Shape, number>> = {
+  text: 0,
+  token: 1,
+  address: 2,
+  number: 3,
+  flags: 4,
+  protocol: 5,
+  balanced: 6,
+  json: 7,
+}
+const TEXT = 0
+/** Numbers, flags and protocols: no client has a say in them. */
+const isStrict = (shape: number): boolean => shape >= 3 && shape <= 5
 
 export function shapeOf(target: Target): Shape {
   if (target.kind === 'number') return 'number'
@@ -219,58 +250,70 @@ export function shapeOf(target: Target): Shape {
   return target.kind === 'time' ? 'token' : target.shape
 }
 
-const FITS: Readonly<Record<Shape, (line: string, start: number, end: number) => Fit>> = {
-  number(line, start, end) {
-    for (let at = start; at < end; at++) {
-      const unit = line.charCodeAt(at)
-      if ((unit < 48 || unit > 57) && unit !== 46 && unit !== 45 && unit !== 43 && (unit | 32) !== 101) return NEVER
+/** The end of the characters that a shape can have at all, from `at` on. */
+function endOfShape(line: string, at: number, shape: number): number {
+  const { length } = line
+  switch (shape) {
+    case 1:
+    case 2:
+    case 5:
+      for (; at < length; at++) {
+        const unit = line.charCodeAt(at)
+        if (unit <= 32 || unit === 34) break
+      }
+      return at
+    case 3:
+      for (; at < length; at++) {
+        const unit = line.charCodeAt(at)
+        if ((unit < 48 || unit > 57) && unit !== 46 && unit !== 45 && unit !== 43 && (unit | 32) !== 101) break
+      }
+      return at
+    case 4:
+      for (; at < length; at++) {
+        const unit = line.charCodeAt(at)
+        const letter = (unit | 32) >= 97 && (unit | 32) <= 122
+        if (!letter && unit !== 44 && unit !== 95 && unit !== 45 && (unit < 48 || unit > 57)) break
+      }
+      return at
+  }
+  return length
+}
+
+/** Whether a value of characters that the shape can have is one. */
+function isOfShape(line: string, start: number, end: number, shape: number): boolean {
+  if (end === start || isDash(line, start, end)) return true
+  switch (shape) {
+    case 2:
+      for (let at = start; at < end; at++) {
+        const unit = line.charCodeAt(at)
+        if (unit === 46 || unit === 58 || unit === 47) return true
+      }
+      return false
+    case 3:
+      return !Number.isNaN(readNumber(line, start, end))
+    case 4:
+      return line.charCodeAt(start) !== 45
+    case 5:
+      return end - start <= 8 && line.startsWith('HTTP/', start)
+    case 6:
+      return isBalanced(line, start, end)
+    case 7: {
+      const first = line.charCodeAt(start)
+      if (first !== 123 && first !== 91) return true
+      return line.charCodeAt(end - 1) === first + 2 && isJson(line.slice(start, end))
     }
-    return end === start || !Number.isNaN(readNumber(line, start, end)) ? YES : NO
-  },
-  flags(line, start, end) {
-    for (let at = start; at < end; at++) {
-      const unit = line.charCodeAt(at)
-      const letter = (unit | 32) >= 97 && (unit | 32) <= 122
-      if (!letter && unit !== 44 && unit !== 95 && (unit < 48 || unit > 57)) return unit === 45 ? NO : NEVER
-    }
-    return YES
-  },
-  protocol(line, start, end) {
-    if (end === start) return YES
-    return end - start <= 8 && line.startsWith('HTTP/', start) ? YES : NO
-  },
-  token(line, start, end) {
-    for (let at = start; at < end; at++) {
-      const unit = line.charCodeAt(at)
-      if (unit <= 32 || unit === 34) return NEVER
-    }
-    return YES
-  },
-  address(line, start, end) {
-    let found = end === start
-    for (let at = start; at < end; at++) {
-      const unit = line.charCodeAt(at)
-      if (unit <= 32 || unit === 34) return NEVER
-      found ||= unit === 46 || unit === 58 || unit === 47
-    }
-    return found ? YES : NO
-  },
-  balanced(line, start, end) {
-    let depth = 0
-    for (let at = start; at < end; at++) {
-      const unit = line.charCodeAt(at)
-      if (unit === 123 || unit === 91 || unit === 40) depth++
-      else if (unit === 125 || unit === 93 || unit === 41) depth--
-    }
-    return depth === 0 ? YES : NO
-  },
-  json(line, start, end) {
-    const first = line.charCodeAt(start)
-    if (end === start || (first !== 123 && first !== 91)) return YES
-    const closing = line.charCodeAt(end - 1)
-    return closing === first + 2 && isJson(line.slice(start, end)) ? YES : NO
-  },
-  text: () => YES,
+  }
+  return true
+}
+
+function isBalanced(line: string, start: number, end: number): boolean {
+  let depth = 0
+  for (let at = start; at < end; at++) {
+    const unit = line.charCodeAt(at)
+    if (unit === 123 || unit === 91 || unit === 40) depth++
+    else if (unit === 125 || unit === 93 || unit === 41) depth--
+  }
+  return depth === 0
 }
 
 function isJson(text: string): boolean {

@@ -13,18 +13,24 @@ export class TimeReader {
   readonly #steps: readonly Step[]
   /** Where the format says no zone: that of this machine instead of UTC. */
   readonly #local: boolean
+  readonly #usual: boolean
   readonly #fields: Fields = emptyFields()
 
   constructor(format: string, options: { readonly local?: boolean } = {}) {
     const steps: Step[] = []
     compile(format, steps)
     this.#steps = steps
+    this.#usual = format === DEFAULT_TIME
     this.#local = options.local ?? false
     this.precisionNs = steps.reduce((finest, { precisionNs = 1e9 }) => Math.min(finest, precisionNs), 1e9)
   }
 
   /** Reads the time that begins at `at`; returns its end, −1 when there is none. */
   read(line: string, at: number): number {
+    if (this.#usual) {
+      const end = this.#readUsual(line, at)
+      if (end >= 0) return end
+    }
     const fields = this.#fields
     resetFields(fields)
     for (const step of this.#steps) {
@@ -32,6 +38,27 @@ export class TimeReader {
       if (at < 0) return -1
     }
     return this.#resolve(fields) ? at : -1
+  }
+
+  /** `YYYY-MM-DDTHH:MM:SS.mmmZ`, nearly always; −1 where there is anything else. */
+  #readUsual(line: string, at: number): number {
+    const end = at + 24
+    if (end > line.length || line.charCodeAt(at + 10) !== 84 || line.charCodeAt(at + 23) !== 90) return -1
+    if (line.charCodeAt(at + 4) !== 45 || line.charCodeAt(at + 7) !== 45 || line.charCodeAt(at + 13) !== 58) return -1
+    if (line.charCodeAt(at + 16) !== 58 || line.charCodeAt(at + 19) !== 46) return -1
+    const year = two(line, at) * 100 + two(line, at + 2)
+    const month = two(line, at + 5)
+    const day = two(line, at + 8)
+    const hour = two(line, at + 11)
+    const minute = two(line, at + 14)
+    const second = two(line, at + 17)
+    const last = two(line, at + 21)
+    const ms = last < 0 ? -1 : two(line, at + 20) * 10 + (last % 10)
+    if (!(year >= 1970 && month >= 1 && month <= 12 && day >= 1 && day <= 31)) return -1
+    if (!(hour >= 0 && hour < 24 && minute >= 0 && minute < 60 && second >= 0 && second <= 60 && ms >= 0)) return -1
+    this.seconds = daysOf(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+    this.nanos = ms * 1_000_000
+    return end
   }
 
   #resolve(fields: Fields): boolean {
@@ -336,6 +363,13 @@ function skipWhile(line: string, at: number, accepts: (unit: number) => boolean,
 
 export const isDigit = (unit: number): boolean => unit >= 48 && unit <= 57
 const isLetter = (unit: number): boolean => (unit | 32) >= 97 && (unit | 32) <= 122
+
+/** Two digits; −1e6 when they are none, so that no sum of them is in any range. */
+function two(line: string, at: number): number {
+  const tens = line.charCodeAt(at) - 48
+  const ones = line.charCodeAt(at + 1) - 48
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : -1e6
+}
 
 /** Days since 1970-01-01 in the Gregorian calendar, by counting years from March. */
 export function daysOf(year: number, month: number, day: number): number {
