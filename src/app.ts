@@ -23,6 +23,7 @@ import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
 import { createEnvoyNames } from './metrics/envoy-names.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
+import { createOwnSampler } from './metrics/own.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
 import type { RowTable } from './model/schema.ts'
 import { createDelivery } from './pipeline/delivery.ts'
@@ -211,7 +212,10 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     mesh,
     als,
     grpc,
+    metrics,
+    spans,
   }
+  const pages = createMetrics({ ...parts, version: VERSION })
   const status = createStatus({
     ...parts,
     journalBytesMax: parseBytes(config.journal.disk.max)!,
@@ -221,7 +225,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     listen: config.http.listen,
     store: reader,
     ...status,
-    metrics: createMetrics({ ...parts, version: VERSION }).page,
+    metrics: pages.page,
     mesh: (accept) => {
       const { contentType: type, body } = mesh.scrape(accept)
       return { type, body }
@@ -236,6 +240,17 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     },
     clock,
     log,
+  })
+
+  const own = createOwnSampler({
+    store: metrics,
+    clock,
+    log,
+    everyMs: parseDuration(config.metrics.sampleEvery)!,
+    instance: () => query.address,
+    process: pages.read,
+    mesh: config.adapters.prometheus.enabled ? () => mesh.series() : null,
+    startedMs: clock.now(),
   })
 
   // Downstream first; a failure takes back what has started.
@@ -257,7 +272,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, grpc, otlpHttp, scrape])
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, own, grpc, otlpHttp, scrape])
       await start(stage)
     for (const stage of [fluentd, syslog]) if (stage !== null) await start(stage)
   } catch (error) {

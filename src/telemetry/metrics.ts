@@ -1,4 +1,11 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import {
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  type MetricObjectWithValues,
+  type MetricValue,
+  Registry,
+} from 'prom-client'
 
 /**
  * Every metric of the process, declared in one place. Parts count for themselves, in plain numbers; what they counted is
@@ -41,12 +48,16 @@ export interface MetricSources {
   readonly mesh: { stats(): object }
   readonly disk: { readonly usage: { bytes: number; bytesMax: number; partitionsDropped: number; rowsDropped: number } }
   readonly embedded: { readonly state: string; readonly restarts: number } | undefined
+  readonly metrics: { readonly counters: object }
+  readonly spans: { readonly counters: object }
   readonly clock: { now(): number }
 }
 
 export interface Metrics {
   /** The page at `/metrics`, text exposition 0.0.4. */
   page(): Promise<{ readonly type: string; readonly body: string }>
+  /** The same as objects. */
+  read(): Promise<MetricObjectWithValues<MetricValue<string>>[]>
 }
 
 /** Figures of a part that are levels; all others of it are counters. */
@@ -57,12 +68,13 @@ const LEVELS = new Set([
   'segments',
   'failures',
   'series',
+  'seriesNow',
   'bytes',
   'nativeBuckets',
   'exemplars',
 ])
 /** Counters that are called like a level of another part. */
-const COUNTED = new Set(['sidecast_rollup.bytes', 'sidecast_store_sink.segments'])
+const COUNTED = new Set(['sidecast_rollup.bytes', 'sidecast_store_sink.segments', 'sidecast_metric_store.series'])
 
 export function createMetrics(sources: MetricSources): Metrics {
   const registry = new Registry()
@@ -167,6 +179,8 @@ export function createMetrics(sources: MetricSources): Metrics {
     ['reason'],
   )
   figures('sidecast_rollup', 'Rollups', () => sources.rollup.stats)
+  figures('sidecast_metric_store', 'Stats that were received', () => sources.metrics.counters)
+  figures('sidecast_spans', 'Spans that were received', () => sources.spans.counters)
   figures('sidecast_mesh', 'Live metrics of the mesh', () => sources.mesh.stats())
   gauge('sidecast_store_bytes', 'Disk that the store uses', () => sources.disk.usage.bytes)
   gauge('sidecast_store_bytes_max', 'Its budget', () => sources.disk.usage.bytesMax)
@@ -181,5 +195,8 @@ export function createMetrics(sources: MetricSources): Metrics {
     gauge('sidecast_store_up', '1 while the embedded store answers', () => (embedded.state === 'ready' ? 1 : 0))
     counter('sidecast_store_restarts_total', 'Restarts of the embedded store', () => embedded.restarts)
   }
-  return { page: async () => ({ type: registry.contentType, body: await registry.metrics() }) }
+  return {
+    page: async () => ({ type: registry.contentType, body: await registry.metrics() }),
+    read: () => registry.getMetricsAsJSON(),
+  }
 }

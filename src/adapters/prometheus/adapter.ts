@@ -9,6 +9,7 @@ import type { Exemplar } from './families.ts'
 import { identityKey, identityLabels } from './labels.ts'
 import { CODE_BITS, NATIVE_SERIES_MAX, NativeCells, nativeCodeOf } from './native.ts'
 import { negotiate } from './negotiate.ts'
+import { type MeshSeries, sampleSeries } from './sample.ts'
 import { GRPC, HISTOGRAMS, overflowWho, restOf, SeriesTable, TCP } from './series.ts'
 import { SpaceSaving } from './sketch.ts'
 
@@ -21,6 +22,8 @@ import { SpaceSaving } from './sketch.ts'
 export interface PrometheusAdapter extends LiveSink {
   /** One exposition, in the form the `Accept` header prefers. The body is made while it is read. */
   scrape(accept: string | undefined): Scrape
+  /** The label sets as they are now, without native buckets. To be read at once. */
+  series(): Iterable<MeshSeries>
   /** Since the start; `series`, `bytes` and `nativeBuckets` are of now. */
   stats(): PrometheusStats
 }
@@ -162,6 +165,11 @@ class IstioMetrics implements PrometheusAdapter {
   scrape(accept: string | undefined): Scrape {
     const { exposition, contentType } = negotiate(accept)
     return { contentType, body: this.#write(exposition) }
+  }
+
+  series(): Iterable<MeshSeries> {
+    this.#sweep(this.#clock.now())
+    return sampleSeries(this.#table, this.#durations.bounds)
   }
 
   stats(): PrometheusStats {

@@ -1,0 +1,234 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Stage } from '../pipeline/sink.ts'
+import type { Log } from '../telemetry/log.ts'
+import { ofCumulative } from './distribution.ts'
+import type { Label, MetricStore, Series, SeriesIdentity } from './store.ts'
+
+/**
+ * Stores our own two pages as stats, as a Prometheus would that scraped them: `/metrics` as job `sidecast`, `/metrics/mesh`
+ * as job `sidecast-mesh`.
+ *
+ * Of the mesh only label sets that had traffic are written each time, the others once a minute. One that has traffic
+ * after a rest is written as it was at the time before, too, so that the rise is not spread over the rest.
+ */
+export interface OwnSamplerOptions {
+  readonly store: MetricStore
+  readonly clock: Clock
+  readonly log: Log
+  readonly everyMs: number
+  /** Address under which the pages are. Asked at each sample: it is not known before the server listens. */
+  readonly instance: () => string
+  readonly process: () => Promise<readonly ProcessMetric[]>
+  /** Null when the page is off. */
+  readonly mesh: (() => Iterable<MeshSeries>) | null
+  /** Wall clock, ms. */
+  readonly startedMs: number
+}
+
+/** A metric as prom-client gives it. Values of a histogram have the name of their part: `…_bucket`, `…_sum`, `…_count`. */
+export interface ProcessMetric {
+  readonly name: string
+  readonly help: string
+  readonly type: unknown
+  readonly values: readonly {
+    readonly value: number
+    readonly labels: Readonly<Record<string, string | number | undefined>>
+    readonly metricName?: string
+  }[]
+}
+
+/** A label set of the mesh: see the Prometheus adapter. */
+export interface MeshSeries {
+  readonly number: number
+  readonly createdMs: number
+  readonly count: number
+  labels(): readonly Label[]
+  metrics(): readonly MeshMetric[]
+}
+export type MeshMetric = { readonly name: string; readonly help: string; readonly unit: string } & (
+  | { readonly type: 'counter'; readonly value: number }
+  | {
+      readonly type: 'histogram'
+      readonly bounds: readonly number[]
+      readonly counts: ArrayLike<number>
+      readonly sum: number
+    }
+)
+
+const REPEAT_MS = 60_000
+const PROCESS_JOB = 'sidecast'
+const MESH_JOB = 'sidecast-mesh'
+
+export function createOwnSampler(options: OwnSamplerOptions): Stage & { sample(): Promise<void> } {
+  return new OwnSampler(options)
+}
+
+/** What was written of a label set last. */
+interface Written {
+  readonly createdMs: number
+  readonly series: readonly Series[]
+  count: number
+  metrics: readonly MeshMetric[]
+  atMs: number
+  /** Last sample that saw the label set. */
+  seenMs: number
+}
+
+class OwnSampler implements Stage {
+  readonly name = 'own metrics'
+  readonly #options: OwnSamplerOptions
+  readonly #stopping = new AbortController()
+  readonly #mesh = new Map<number, Written>()
+  #loop: Promise<void> | undefined
+  #lastMs = 0
+  #failed = false
+
+  constructor(options: OwnSamplerOptions) {
+    this.#options = options
+  }
+
+  async start(): Promise<void> {
+    if (this.#options.everyMs > 0) this.#loop ??= this.#run()
+  }
+
+  async stop(_deadline: AbortSignal): Promise<void> {
+    this.#stopping.abort()
+    await this.#loop
+  }
+
+  async #run(): Promise<void> {
+    const { clock, everyMs, log } = this.#options
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      await clock.sleep(everyMs - (clock.now() % everyMs), signal)
+      if (signal.aborted) return
+      try {
+        await this.sample()
+        this.#failed = false
+      } catch (error) {
+        if (!this.#failed) log.warn({ error }, 'our own metrics could not be stored')
+        this.#failed = true
+      }
+    }
+  }
+
+  async sample(): Promise<void> {
+    const { process, mesh, clock } = this.#options
+    const metrics = await process()
+    // One time for both pages, and always a later one.
+    const nowMs = Math.max(clock.now(), this.#lastMs + 1)
+    for (const metric of metrics) this.#storeProcess(metric, nowMs)
+    if (mesh !== null) this.#storeMesh(mesh(), nowMs)
+    this.#lastMs = nowMs
+  }
+
+  #storeProcess({ name, help, type, values }: ProcessMetric, nowMs: number): void {
+    const { store, startedMs } = this.#options
+    const of = (kind: SeriesIdentity['type'], labels: readonly Label[]): Series =>
+      store.series({ job: PROCESS_JOB, instance: this.#options.instance(), name, labels, type: kind, help })
+    if (type === 'counter') {
+      for (const one of values) store.setCounter(of('counter', labelsOf(one.labels)), nowMs, one.value, startedMs)
+    } else if (type === 'gauge') {
+      for (const one of values) store.setGauge(of('gauge', labelsOf(one.labels)), nowMs, one.value)
+    } else if (type === 'histogram') {
+      for (const { labels, buckets, sum } of histogramsOf(values)) {
+        buckets.sort(([a], [b]) => a - b)
+        store.distribution(of('histogram', labels), nowMs, {
+          kind: 'explicit',
+          temporality: 'cumulative',
+          startMs: startedMs,
+          bounds: buckets.map(([le]) => le).filter((le) => le !== Number.POSITIVE_INFINITY),
+          counts: ofCumulative(buckets.map(([, count]) => count)),
+          sum,
+        })
+      }
+    }
+  }
+
+  #storeMesh(all: Iterable<MeshSeries>, nowMs: number): void {
+    const ended = new Set<Series>()
+    const begun: Series[] = []
+    for (const one of all) {
+      const written = this.#mesh.get(one.number)
+      if (written?.createdMs === one.createdMs) this.#goOn(one, written, nowMs)
+      else {
+        for (const series of written?.series ?? []) ended.add(series)
+        begun.push(...this.#begin(one, nowMs))
+      }
+    }
+    for (const [number, written] of this.#mesh) {
+      if (written.seenMs === nowMs) continue
+      for (const series of written.series) ended.add(series)
+      this.#mesh.delete(number)
+    }
+    // A label set may have ended and come again since the last sample.
+    for (const series of begun) ended.delete(series)
+    for (const series of ended) this.#options.store.stale(series, nowMs)
+  }
+
+  #begin(one: MeshSeries, nowMs: number): readonly Series[] {
+    const { store, instance } = this.#options
+    const metrics = one.metrics()
+    const labels = one.labels()
+    const at = instance()
+    const series = metrics.map(({ name, help, unit, type }) =>
+      store.series({ job: MESH_JOB, instance: at, name, help, unit, type, labels }),
+    )
+    const { createdMs, count } = one
+    const written: Written = { createdMs, series, count, metrics, atMs: nowMs, seenMs: nowMs }
+    this.#mesh.set(one.number, written)
+    this.#write(written, nowMs)
+    return series
+  }
+
+  #goOn(one: MeshSeries, written: Written, nowMs: number): void {
+    written.seenMs = nowMs
+    const changed = one.count !== written.count
+    if (!changed && nowMs - written.atMs < REPEAT_MS) return
+    if (changed) {
+      if (written.atMs < this.#lastMs) this.#write(written, this.#lastMs)
+      written.count = one.count
+      written.metrics = one.metrics()
+    }
+    this.#write(written, nowMs)
+  }
+
+  #write(written: Written, atMs: number): void {
+    const { store } = this.#options
+    written.atMs = atMs
+    written.metrics.forEach((metric, k) => {
+      const series = written.series[k]!
+      if (metric.type === 'counter') store.setCounter(series, atMs, metric.value, written.createdMs)
+      else {
+        const { bounds, counts, sum } = metric
+        const { createdMs: startMs } = written
+        store.distribution(series, atMs, { kind: 'explicit', temporality: 'cumulative', startMs, bounds, counts, sum })
+      }
+    })
+  }
+}
+
+function labelsOf(labels: Readonly<Record<string, string | number | undefined>>): Label[] {
+  return Object.entries(labels).map(([name, value]) => [name, String(value ?? '')])
+}
+
+interface ProcessHistogram {
+  readonly labels: readonly Label[]
+  /** Upper bound and observations up to it. */
+  readonly buckets: [le: number, count: number][]
+  sum: number
+}
+
+function histogramsOf(values: ProcessMetric['values']): Iterable<ProcessHistogram> {
+  const found = new Map<string, ProcessHistogram>()
+  for (const { value, labels, metricName = '' } of values) {
+    const { le, ...rest } = labels
+    const own = labelsOf(rest)
+    const key = JSON.stringify(own)
+    const histogram = found.get(key) ?? { labels: own, buckets: [], sum: Number.NaN }
+    found.set(key, histogram)
+    if (metricName.endsWith('_sum')) histogram.sum = value
+    else if (le !== undefined) histogram.buckets.push([le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le), value])
+  }
+  return found.values()
+}
