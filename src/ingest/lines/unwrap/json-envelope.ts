@@ -72,17 +72,19 @@ function layerOf(value: Json, payload: string, docker: boolean): Layer {
     at?.seconds ?? -1,
     at?.nanos ?? 0,
   )
-  found.stream = textAt(value, 'stream') || textAt(value, 'source')
+  found.stream = textOf(value.stream) || textOf(value.source)
   if (docker && !ended && Buffer.byteLength(payload) >= DOCKER_CHUNK_BYTES && value.partial_message === undefined) {
     found.part = 'part'
   }
   // Docker's fluentd driver says so.
   if (String(value.partial_message) === 'true') {
     found.part = String(value.partial_last) === 'true' ? 'end' : 'part'
-    found.stream = textAt(value, 'partial_id') || found.stream
+    found.stream = textOf(value.partial_id) || found.stream
   }
   return found
 }
+
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 
 function timeOf(value: Json): Instant | null {
   for (const key of ['time', '@timestamp', 'timestamp', 'ts', 'date', '__REALTIME_TIMESTAMP']) {
@@ -98,7 +100,7 @@ function timeOf(value: Json): Instant | null {
   return null
 }
 
-/** Where envelopes say these things; the first text found is taken. `a.b` is also tried as one flat key. */
+/** Where envelopes say these things; the first text found is taken. */
 const PLACES: Readonly<Record<keyof Hints, readonly string[]>> = {
   pod: [
     'kubernetes.pod_name',
@@ -176,12 +178,28 @@ const PLACES: Readonly<Record<keyof Hints, readonly string[]>> = {
     'labels.k8s-pod/version',
   ],
 }
-const FIELDS = Object.keys(PLACES) as (keyof Hints)[]
+/** A place, taken apart at every dot once: each part may be a key that itself contains dots. */
+interface Place {
+  readonly key: string
+  readonly splits: readonly (readonly [head: string, rest: Place])[]
+}
+
+const FIELDS = (Object.keys(PLACES) as (keyof Hints)[]).map(
+  (field) => [field, PLACES[field].map((path) => placeOf(path))] as const,
+)
+
+function placeOf(key: string): Place {
+  const splits: (readonly [string, Place])[] = []
+  for (let dot = key.indexOf('.'); dot > 0; dot = key.indexOf('.', dot + 1)) {
+    splits.push([key.slice(0, dot), placeOf(key.slice(dot + 1))])
+  }
+  return { key, splits }
+}
 
 function hintsOf(value: Json): Partial<Hints> {
   const hints: { -readonly [Key in keyof Hints]?: string } = {}
-  for (const field of FIELDS) {
-    for (const place of PLACES[field]) {
+  for (const [field, places] of FIELDS) {
+    for (const place of places) {
       const text = textAt(value, place)
       if (text === '') continue
       // Docker's names begin with `/`.
@@ -192,14 +210,13 @@ function hintsOf(value: Json): Partial<Hints> {
   return hints
 }
 
-/** The text at `a.b.c`, every part of which may be a key that itself contains dots. */
-function textAt(value: Json, path: string): string {
-  const whole = value[path]
+function textAt(value: Json, { key, splits }: Place): string {
+  const whole = value[key]
   if (typeof whole === 'string') return whole
-  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
-    const inner = value[path.slice(0, dot)]
+  for (const [head, rest] of splits) {
+    const inner = value[head]
     if (!isRecord(inner)) continue
-    const found = textAt(inner, path.slice(dot + 1))
+    const found = textAt(inner, rest)
     if (found !== '') return found
   }
   return ''
