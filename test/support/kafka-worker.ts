@@ -30,6 +30,7 @@ export interface KafkaWorkerOptions extends Pick<KafkaDriverOptions, 'brokers' |
   readonly takeoverMs?: number
   /** Rows of a builder: few, so that records are cut in the middle. */
   readonly rowsMax?: number
+  readonly fetchBytesMax?: number
 }
 
 export interface KafkaWorker {
@@ -87,7 +88,7 @@ export async function startKafkaWorker(options: KafkaWorkerOptions): Promise<Kaf
     topics: options.topics,
     from: 'earliest',
     sessionMs: options.sessionMs ?? 3000,
-    fetchBytesMax: 64 << 10,
+    fetchBytesMax: options.fetchBytesMax ?? 64 << 10,
     fetchWaitMs: 100,
     log: silentLog,
   })

@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
+import { registerCodecs } from '../../src/ingest/kafka/kafkajs-driver.ts'
 import { java, kafka } from './programs.ts'
 
 /** One real Kafka broker (KRaft: broker and controller in one JVM) on free ports of loopback, and clients to fill it. */
@@ -30,6 +31,7 @@ const START_MS = 60_000
 const CLUSTER_ID = 'c2lkZWNhc3QtdGVzdC0wMQ'
 
 export async function startKafka(): Promise<KafkaBroker> {
+  registerCodecs()
   const libs = await kafka()
   const jvm = await java()
   const dir = mkdtempSync(join(tmpdir(), 'sidecast-kafka-'))

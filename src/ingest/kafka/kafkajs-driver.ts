@@ -286,7 +286,7 @@ function saslOf({ mechanism, username, password }: NonNullable<KafkaDriverOption
 }
 
 /** The table of codecs belongs to the library and the process: filled once, the same each time. */
-function registerCodecs(): void {
+export function registerCodecs(): void {
   const { CompressionTypes, CompressionCodecs } = kafkajs
   const codecs = [
     [CompressionTypes.Snappy, compressionsAlgorithms.snappy],
