@@ -8,5 +8,6 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'kill-store': "kill -9 of the store's process in the middle of inserts: --kills 500 --seed 1",
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
   'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
+  'mutate-otlp': 'damaged OTLP requests: --seed 1 --count 1000000',
   outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
 })
