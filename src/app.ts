@@ -15,13 +15,19 @@ import { createOrigins } from './ingest/entry/origins.ts'
 import { createEntryWriter } from './ingest/entry/writer.ts'
 import { openFluentd } from './ingest/fluentd/open.ts'
 import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
+import { openLines } from './ingest/lines/open.ts'
 import { createPreset } from './ingest/lines/presets/index.ts'
+import { createMetricsServiceReceiver } from './ingest/metrics-service/receiver.ts'
 import { createOtlpHttpServer, createOtlpReceiver } from './ingest/otlp/index.ts'
 import { openScrape } from './ingest/scrape/open.ts'
+import { openStatsd } from './ingest/statsd/open.ts'
+import type { StatsdAddresses } from './ingest/statsd/receiver.ts'
 import { openSyslog } from './ingest/syslog/open.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
+import { configuredTags } from './metrics/configured-tags.ts'
 import { createEnvoyNames } from './metrics/envoy-names.ts'
+import { ISTIO_TAGS } from './metrics/istio-tags.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
 import { createOwnSampler } from './metrics/own.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
@@ -44,7 +50,7 @@ import { createWeb } from './web/serve.ts'
 
 /** The whole product, on one screen: what there is, who gets what from whom, and in which order it starts and stops. */
 export interface App {
-  readonly addresses: { readonly http: string; readonly grpc: string; readonly otlpHttp: string }
+  readonly addresses: { readonly http: string; readonly grpc: string; readonly otlpHttp: string } & StatsdAddresses
   /** Drains within `STOP_MS`: what is not delivered by then waits in the journal. Safe twice. */
   stop(): Promise<void>
 }
@@ -146,7 +152,8 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     onDecoded: (node: string, decoded: number, rejected: number) => ledger.arrived(node, decoded, rejected),
   }
   const als = createAlsReceiver({ ...rows, gate: lane.gate })
-  const names = createEnvoyNames()
+  const tagRules = configuredTags(config.ingest.statsTags)
+  const names = createEnvoyNames({ rules: tagRules })
   const origins = createOrigins()
   const otlp = createOtlpReceiver({
     writer: createEntryWriter(rows),
@@ -179,7 +186,23 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   const lines = { origins, gate: lane.gate, onDecoded: rows.onDecoded, synced: () => lane.synced(), log }
   const fluentd = openFluentd(config.ingest.fluentd, { ...lines, writer: createEntryWriter(rows) })
   const syslog = openSyslog(config.ingest.syslog, { ...lines, writer: createEntryWriter(rows) })
-  const services = [...als.services, ...otlp.services]
+  const metricsService = createMetricsServiceReceiver({
+    metrics,
+    nodes,
+    names: { envoy: names, istio: createEnvoyNames({ rules: ISTIO_TAGS }) },
+    gate: lane.gate,
+    counterValues: config.ingest.metricsService.counters,
+  })
+  const statsd = openStatsd({ config: config.ingest.statsd, tagRules, metrics, gate: lane.gate, log })
+  const { files, stdin, logs } = openLines(config.ingest, {
+    ...lines,
+    newWriter: () => createEntryWriter(rows),
+    lane,
+    journal,
+    stdin: () => process.stdin,
+    clock,
+  })
+  const services = [...als.services, ...otlp.services, ...metricsService.services]
   const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {
     for (const name of ['', ...services.map((service) => service.name)]) health.set(name, serving)
@@ -231,6 +254,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       return { type, body }
     },
     web: createWeb(),
+    logs,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
     limits: {
@@ -272,16 +296,17 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, own, grpc, otlpHttp, scrape])
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, own, grpc, otlpHttp, statsd, scrape])
       await start(stage)
-    for (const stage of [fluentd, syslog]) if (stage !== null) await start(stage)
+    for (const stage of [fluentd, syslog, files, stdin]) if (stage !== null) await start(stage)
   } catch (error) {
     await stop()
     throw error
   }
   sink.engineStarted()
   setServing(true)
-  return { addresses: { http: query.address, grpc: grpc.address, otlpHttp: otlpHttp.address }, stop }
+  const addresses = { http: query.address, grpc: grpc.address, otlpHttp: otlpHttp.address, ...statsd.addresses }
+  return { addresses, stop }
 }
 
 function storeOptions(config: Config, data: string, log: Log) {

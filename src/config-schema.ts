@@ -29,6 +29,20 @@ const serverTls = {
 }
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
+/** What is said of lines, and of the proxies that wrote them. */
+const linesOf = {
+  preset: Type.String({ default: '', description: 'Product that wrote the lines; empty: found out line by line' }),
+  format: Type.String({ default: '', description: 'Envoy format string of the lines, or its JSON format as text' }),
+  node: Type.String({ default: '', description: 'Node id; empty: what stands around the line says it, if anything' }),
+  mesh: Type.String({ default: '', description: 'Mesh' }),
+  region: Type.String({ default: '', description: 'Region' }),
+  zone: Type.String({ default: '', description: 'Zone' }),
+  workload: Type.String({ default: '', description: 'Workload of the proxies' }),
+  namespace: Type.String({ default: '', description: 'Its namespace' }),
+  service: Type.String({ default: '', description: 'Its service' }),
+  version: Type.String({ default: '', description: 'Its version' }),
+}
+
 export const configSchema = object({
   data: Type.String({ default: './sidecast-data', minLength: 1, description: 'Journal, embedded store, positions' }),
   http: object({
@@ -60,8 +74,68 @@ export const configSchema = object({
       ),
       statsPrefix: Type.String({ default: 'envoy', description: '`prefix` of Envoy’s OpenTelemetry stats sink' }),
     }),
-    statsd: later('StatsD over UDP and TCP'),
-    files: later('Files to tail'),
+    metricsService: object({
+      counters: Type.Union([Type.Literal('auto'), Type.Literal('delta'), Type.Literal('absolute')], {
+        default: 'auto',
+        description: 'How proxies count: `report_counters_as_deltas` true, false, or found out for each',
+      }),
+    }),
+    statsd: object({
+      udp: listener('127.0.0.1:8125', 'StatsD, DogStatsD and Graphite lines over UDP; empty: none'),
+      tcp: listener('127.0.0.1:8125', 'The same over TCP; empty: none'),
+      unix: Type.String({ default: '', description: 'Path of a Unix datagram socket; empty: none' }),
+      unixStream: Type.String({ default: '', description: 'Path of a Unix stream socket; empty: none' }),
+      receiveBuffer: size('8 MiB', 'Of the UDP socket; the kernel grants up to net.core.rmem_max'),
+      connectionsMax: count(1024, 1, 100_000, 'Open connections of each stream listener'),
+      idle: duration('10m', 'Silent connections are closed after this'),
+      prefixes: Type.Array(Type.String({ minLength: 1 }), {
+        default: ['envoy'],
+        description: '`prefix` of Envoy’s sinks: names that begin so are named as Envoy itself does',
+      }),
+      instanceTag: Type.String({ default: '', description: 'Tag that names the sender; empty: container or address' }),
+      mapping: Type.String({ default: '', description: 'File with mapping rules of statsd_exporter; empty: none' }),
+    }),
+    statsTags: object({
+      rules: Type.Union([Type.Literal('envoy'), Type.Literal('istio'), Type.Literal('none')], {
+        default: 'envoy',
+        description: 'Tags found in names that come without: Envoy’s own, Istio’s, or only those below',
+      }),
+      custom: Type.Array(
+        object({
+          tag: Type.String({ default: '', minLength: 1, description: 'As `tag_name` of Envoy’s stats_tags' }),
+          regex: Type.String({ default: '', description: 'Its `regex`; empty: that of Envoy’s own tag' }),
+          value: Type.String({ default: '', description: 'Its `fixed_value`; empty: none' }),
+        }),
+        { default: [], description: 'The same as stats_config.stats_tags of the proxies' },
+      ),
+    }),
+    files: Type.Array(
+      object({
+        paths: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Files to follow; globs' }),
+        exclude: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Globs of files to leave out' }),
+        rotated: Type.Boolean({
+          default: true,
+          description:
+            'What rotation left beside them is read as well, as far as it was not: renamed, copied, compressed',
+        }),
+        start: Type.Union([Type.Literal('beginning'), Type.Literal('end')], {
+          default: 'beginning',
+          description: 'Where to begin at the very first start',
+        }),
+        lineMax: size('1 MiB', 'Longer lines are stepped over and counted'),
+        ...linesOf,
+      }),
+      { default: [], description: 'Log files: docs/receivers/files.md' },
+    ),
+    stdin: object({
+      enabled: Type.Boolean({ default: false, description: 'Read log lines from standard input' }),
+      ...linesOf,
+    }),
+    http: object({
+      bodyMax: size('64 MiB', 'Largest body of POST /ingest/v1/logs'),
+      decompressedMax: size('512 MiB', 'The same, decompressed'),
+      lineMax: size('1 MiB', 'Longer lines are stepped over and counted'),
+    }),
     scrape: Type.Array(
       object({
         job: Type.String({ default: 'envoy-scrape', minLength: 1, description: 'Label `job` of the series' }),

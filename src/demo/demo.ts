@@ -186,6 +186,8 @@ async function overrides(dataGiven: string | undefined, scratch: string): Promis
     await listen('http.listen', 8080),
     await listen('ingest.grpc.listen', 9001),
     await listen('ingest.otlpHttp.listen', 4318),
+    await listen('ingest.statsd.udp', 8125),
+    await listen('ingest.statsd.tcp', 8125),
   ]
 }
 

@@ -20,6 +20,10 @@ test('the demo shows five services within 30 s, and leaves nothing behind', asyn
       'ingest.grpc.listen=127.0.0.1:0',
       '--set',
       'ingest.otlpHttp.listen=127.0.0.1:0',
+      '--set',
+      'ingest.statsd.udp=127.0.0.1:0',
+      '--set',
+      'ingest.statsd.tcp=127.0.0.1:0',
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )

@@ -22,6 +22,8 @@ async function startSidecast() {
       'http.listen=127.0.0.1:0',
       'ingest.grpc.listen=127.0.0.1:0',
       'ingest.otlpHttp.listen=127.0.0.1:0',
+      'ingest.statsd.udp=127.0.0.1:0',
+      'ingest.statsd.tcp=127.0.0.1:0',
     ],
     env: {},
   })

@@ -13,6 +13,8 @@ export interface Sidecast {
   readonly grpc: string
   readonly grpcPort: number
   readonly otlpHttp: string
+  readonly statsdUdp: string
+  readonly statsdTcp: string
   /** From the start of the process to its ready line, ms. */
   readonly readyMs: number
   /** What it wrote to standard error so far. */
@@ -40,7 +42,13 @@ const MAIN = new URL('../../src/main.ts', import.meta.url).pathname
 export async function startSidecast(options: SidecastOptions = {}): Promise<Sidecast> {
   const data = options.data ?? (await mkdtemp(join(tmpdir(), 'sidecast-')))
   const [command, ...before] = options.command ?? [process.execPath, MAIN]
-  const listeners = ['http', 'ingest.grpc', 'ingest.otlpHttp'].map((path) => `${path}.listen=127.0.0.1:0`)
+  const listeners = [
+    'http.listen',
+    'ingest.grpc.listen',
+    'ingest.otlpHttp.listen',
+    'ingest.statsd.udp',
+    'ingest.statsd.tcp',
+  ].map((path) => `${path}=127.0.0.1:0`)
   const set = [...listeners, ...(options.set ?? [])]
   const began = performance.now()
   const child = spawn(
@@ -72,6 +80,8 @@ export async function startSidecast(options: SidecastOptions = {}): Promise<Side
     grpc: String(ready.grpc),
     grpcPort: Number(String(ready.grpc).split(':').at(-1)),
     otlpHttp: String(ready.otlpHttp),
+    statsdUdp: String(ready.statsdUdp),
+    statsdTcp: String(ready.statsdTcp),
     readyMs,
     log: () => log,
     async get<T>(path: string): Promise<T> {

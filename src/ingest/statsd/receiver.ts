@@ -16,15 +16,17 @@ import { createUnixDatagramListener, type UnixDatagramCounters, type UnixDatagra
  * is fsynced with the journal's next segment, what cannot be taken is counted.
  */
 export interface StatsdReceiver extends Stage {
-  /** Of the listeners that exist. */
-  readonly addresses: {
-    readonly udp?: string
-    readonly tcp?: string
-    readonly unix?: string
-    readonly unixStream?: string
-  }
+  /** Of the listeners that exist, by the names of the ready line. */
+  readonly addresses: StatsdAddresses
   readonly counters: StatsdCounters
   rejected(): RejectedGroup[]
+}
+
+export interface StatsdAddresses {
+  readonly statsdUdp?: string
+  readonly statsdTcp?: string
+  readonly statsdUnix?: string
+  readonly statsdUnixStream?: string
 }
 
 export interface StatsdCounters {
@@ -93,10 +95,10 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
     name: 'statsd',
     get addresses() {
       return {
-        ...(udp !== null && { udp: udp.address }),
-        ...(tcp !== null && { tcp: tcp.address }),
-        ...(unix !== null && { unix: unix.address }),
-        ...(unixStream !== null && { unixStream: unixStream.address }),
+        ...(udp !== null && { statsdUdp: udp.address }),
+        ...(tcp !== null && { statsdTcp: tcp.address }),
+        ...(unix !== null && { statsdUnix: unix.address }),
+        ...(unixStream !== null && { statsdUnixStream: unixStream.address }),
       }
     },
     counters: {

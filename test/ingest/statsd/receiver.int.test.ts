@@ -71,7 +71,7 @@ async function sendUdp(port: number, texts: readonly string[]): Promise<void> {
 
 test('UDP: datagrams of one and of many lines, from any port, are the same metrics', async () => {
   const { receiver, value, memory } = await setUp({ udp: LOCAL })
-  const port = portOf(receiver.addresses.udp)
+  const port = portOf(receiver.addresses.statsdUdp)
   await sendUdp(port, ['envoy.server.live:1|g', 'a:1|c\na:2|c\nbad\na:3|c'])
   await sendUdp(port, ['a:4|c'])
   await until(() => receiver.counters.udp!.datagrams === 3)
@@ -84,7 +84,7 @@ test('UDP: datagrams of one and of many lines, from any port, are the same metri
 
 test('UDP: what the kernel drops is counted to the datagram', async () => {
   const { receiver } = await setUp({ udp: LOCAL, receiveBufferBytes: 4096 })
-  const port = portOf(receiver.addresses.udp)
+  const port = portOf(receiver.addresses.statsdUdp)
   // Another process sends while this one is kept from reading.
   const sent = 20_000
   const script = `const s=require('node:dgram').createSocket('udp4');s.connect(${port},'127.0.0.1',async()=>{for(let k=0;k<${sent};k++)await new Promise(r=>s.send('a:1|c',r));s.close()})`
@@ -101,7 +101,7 @@ test('UDP: what the kernel drops is counted to the datagram', async () => {
 test('UDP: while the journal is full, datagrams are dropped and counted', async () => {
   const { receiver, gate } = await setUp({ udp: LOCAL })
   gate.set(true)
-  await sendUdp(portOf(receiver.addresses.udp), ['a:1|c', 'a:1|c'])
+  await sendUdp(portOf(receiver.addresses.statsdUdp), ['a:1|c', 'a:1|c'])
   await until(() => receiver.counters.udp!.datagrams === 2)
   expect(receiver.counters.udp!.droppedFull).toBe(2)
   expect(receiver.counters.lines.lines).toBe(0)
@@ -109,7 +109,7 @@ test('UDP: while the journal is full, datagrams are dropped and counted', async 
 
 test('TCP: lines cut anywhere, a line without an end, a line too long; a bad one never ends the connection', async () => {
   const { receiver, value } = await setUp({ tcp: LOCAL })
-  const socket = connect(portOf(receiver.addresses.tcp), '127.0.0.1')
+  const socket = connect(portOf(receiver.addresses.statsdTcp), '127.0.0.1')
   const text = `a:1|c\nenvoy.cluster.web.upstream_rq_total:2|c\nbad\n${'x'.repeat(100_000)}\na:3|c\na:4|c`
   for (let at = 0; at < text.length; at += 997) {
     socket.write(text.slice(at, at + 997))
@@ -127,7 +127,7 @@ test('TCP: lines cut anywhere, a line without an end, a line too long; a bad one
 test('TCP: while the journal is full nothing is read, and nothing is lost', async () => {
   const { receiver, gate, value } = await setUp({ tcp: LOCAL })
   gate.set(true)
-  const socket = connect(portOf(receiver.addresses.tcp), '127.0.0.1')
+  const socket = connect(portOf(receiver.addresses.statsdTcp), '127.0.0.1')
   socket.end('a:1|c\n')
   await new Promise((resolve) => setTimeout(resolve, 100))
   expect(receiver.counters.tcp!.bytes).toBe(0)
@@ -137,7 +137,7 @@ test('TCP: while the journal is full nothing is read, and nothing is lost', asyn
 
 test('TCP: connections are limited in number and in silence', async () => {
   const { receiver } = await setUp({ tcp: LOCAL, connectionsMax: 2, idleMs: 50 })
-  const port = portOf(receiver.addresses.tcp)
+  const port = portOf(receiver.addresses.statsdTcp)
   const closed = [0, 1, 2].map(
     () =>
       new Promise((resolve) =>
@@ -197,7 +197,7 @@ test('Unix datagrams: every one arrives, whatever the speed; the socket goes wit
 
 test('a listener that cannot be bound says which option it is', async () => {
   const { receiver } = await setUp({ udp: LOCAL })
-  const options = { udp: { host: '127.0.0.1', port: portOf(receiver.addresses.udp) } }
+  const options = { udp: { host: '127.0.0.1', port: portOf(receiver.addresses.statsdUdp) } }
   await expect(setUp(options)).rejects.toMatchObject({
     code: 'SC4101',
     message: expect.stringMatching(/^ingest\.statsd\.udp: 127/),
