@@ -51,7 +51,7 @@ export function bucketOfValue(value: number, scale: number): number {
   let index = Math.ceil(Math.log2(value) * perOctave)
   if (2 ** ((index - 1) / perOctave) >= value) index--
   else if (2 ** (index / perOctave) < value) index++
-  return index
+  return index || 0
 }
 
 export function emptyHistogram(startMs: number): HistogramState {

@@ -280,6 +280,8 @@ class Metrics implements MetricStore, SideSource {
     const dirty = this.#dirty
     this.#dirty = []
     for (const series of dirty) {
+      // Written meanwhile.
+      if (!series.dirty) continue
       const due = all || this.#nowMs - series.writtenMs >= ROW_EVERY_MS || this.#nowMs < series.writtenMs
       // Changes that are no row yet stay in the sum, and are written as soon as there is room.
       if (!due || this.#full || !this.#write(series)) this.#dirty.push(series)
