@@ -1,6 +1,6 @@
 import type { LineParser } from '../parser.ts'
 import { clfInstant } from './clf.ts'
-import { or, present, setRequestLine, TCP_CONNECTION_END } from './values.ts'
+import { or, setRequestLine, TCP_CONNECTION_END } from './values.ts'
 
 /**
  * HAProxy's `httplog`, `httpslog` and `tcplog`. Its timers are consecutive, so they are points of the request:
@@ -30,16 +30,18 @@ export const haproxy: LineParser = {
     entry.scheme = frontend!.endsWith('~') ? 'https' : ''
     entry.reporter = 'gateway'
     if (http !== null) {
-      const [, backend, server, TR, Tw, Tc, Tr, Ta, status, bytes, termination, retries, captured, request] =
+      const [, backend, server, TR, Tw, Tc, Tr, Ta, status, bytes, termination, retries, ending] =
         http as unknown as string[]
+      const { captured, request } = endingOf(ending!)
+      if (request === null) return 'unmatched'
       entry.durationNs = Number(Ta) < 0 ? 0 : Number(Ta) * 1e6
       points(entry, [TR!, Tw!, Tc!, Tr!].map(Number))
       entry.code = Math.max(0, Number(status))
       entry.responseBodyBytes = Number(bytes)
       setServer(entry, backend!, server!, Number(retries))
       entry.customTags.add('termination', termination!)
-      if (present((captured ?? '').trim())) entry.customTags.add('captured', captured!.trim())
-      setRequestLine(entry, request!)
+      if (captured !== '') entry.customTags.add('captured', captured)
+      setRequestLine(entry, request)
       return null
     }
     const [, backend, server, , , Tt, bytes, termination, retries] = tcp as unknown as string[]
@@ -58,13 +60,24 @@ const HEAD = /^(\S+:\d{1,5}) \[(\d\d\/[A-Z][a-z]{2}\/\d{4}:[\d:.]+)\] (\S+) (.*)
 /** Counters `actconn/feconn/beconn/srv_conn/retries`, then the queues. `+` marks what was logged before the end. */
 const COUNTERS = String.raw`\d+\/\d+\/\d+\/\d+\/\+?(\d+) \d+\/\d+`
 const HTTP = new RegExp(
-  String.raw`^([^/\s]+)\/(\S+) (-?\d+)\/(-?\d+)\/(-?\d+)\/(-?\d+)\/\+?(-?\d+) (-?\d+) \+?(\d+) \S+ \S+ (\S{4}) ${COUNTERS}((?: \{.*?\})*) "(.*?)"?(?: \d+\/-?\d+\/-?\d+\/-?\d+\/\d+ \S+)?$`,
+  String.raw`^([^/\s]+)\/(\S+) (-?\d+)\/(-?\d+)\/(-?\d+)\/(-?\d+)\/\+?(-?\d+) (-?\d+) \+?(\d+) \S+ \S+ (\S{4}) ${COUNTERS}(.*)$`,
   's',
 )
 const TCP = new RegExp(String.raw`^([^/\s]+)\/(\S+) (-?\d+)\/(-?\d+)\/\+?(\d+) \+?(\d+) (\S{2}) ${COUNTERS}`)
 /** Starts, stops, health checks. */
 const NOTICE =
   /^(?:\[[A-Z]+\] |Proxy \S+ (?:started|stopped|stopping)|Server \S+\/\S+ is |Health check |Stopping |backend \S+ has no server)/
+
+/**
+ * ` {captured request headers} {captured response headers} "request line"`, and with `httpslog` more behind it. Headers
+ * may hold anything; a request line that is cut has no closing quote.
+ */
+function endingOf(text: string): { readonly captured: string; readonly request: string | null } {
+  const at = text.startsWith(' {') ? text.indexOf('} "') + 1 : 0
+  if (!text.startsWith(' "', at)) return { captured: '', request: null }
+  const last = text.lastIndexOf('"')
+  return { captured: text.slice(1, at), request: text.slice(at + 2, last > at + 1 ? last : undefined) }
+}
 
 function setServer(
   entry: { upstreamCluster: string; upstreamHost: string; attempts: number },

@@ -49,7 +49,7 @@ const HEAD = /^accesslog: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,9})? [+-]\d{4
 /** Between commas or, before some keys, blanks; no value contains either. */
 function pairs(text: string): Map<string, string> {
   const values = new Map<string, string>()
-  for (const match of text.matchAll(/([A-Za-z_][\w.]*)=([^\s,"]*)/g)) {
+  for (const match of text.matchAll(/([A-Za-z_][\w.]{0,63})=([^\s,"]*)/g)) {
     if (values.size < PAIRS_MAX) values.set(match[1]!, match[2]!)
   }
   return values

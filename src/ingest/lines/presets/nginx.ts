@@ -31,8 +31,10 @@ export const nginx: LineParser = {
 }
 
 const QUOTED = String.raw`"((?:[^"\\]|\\.)*)"`
+/** Tokens are bounded, so that no line takes more than a look at each of its characters. */
+const VHOST = String.raw`(?=[0-9_.:-]{0,256}[A-Za-z])[A-Za-z0-9_.-]{1,253}(?::\d{1,5})?`
 const COMBINED = new RegExp(
-  String.raw`^(?:([A-Za-z0-9_.-]*[A-Za-z][A-Za-z0-9_.-]*(?::\d+)?) (?=(?!- )\S+ -))?(\S+) -(?: (.*?))? \[(\d\d\/[A-Z][a-z]{2}\/\d{4}:[^\]]+)\] ${QUOTED} (\d{3}) (\d+|-)(?: ${QUOTED} ${QUOTED}(.*))?$`,
+  String.raw`^(?:(${VHOST}) (?=(?!- )\S{1,253} -))?(\S{1,253}) -(?: (.{0,256}?))? \[(\d\d\/[A-Z][a-z]{2}\/\d{4}:[^\]]{1,32})\] ${QUOTED} (\d{3}) (\d+|-)(?: ${QUOTED} ${QUOTED}(.*))?$`,
 )
 const ERROR_LOG = /^\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d \[[a-z]+\] \d+#\d+:/
 

@@ -17,7 +17,7 @@ const OWN_LOGS: readonly RegExp[] = [
   // klog: `I0101 00:00:00.000000       1 main.go:1] …`.
   /^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ \S+:\d+\] /,
   // Python programs such as Ambassador's diagd: `2026-01-01 00:00:00 diagd 3.9 [P1TMain] INFO: …`; MOSN: `…,250 [INFO] …`.
-  new RegExp(String.raw`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d+)? (?:\S+ )*?\[?(?:${LEVEL})\]?[: ]`, 'i'),
+  new RegExp(String.raw`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d+)? (?:\S{1,64} ){0,6}?\[?(?:${LEVEL})\]?[: ]`, 'i'),
   // NGINX: `2026/01/01 00:00:00 [error] 1#1: …`; Go's `log`: `2026/01/01 00:00:00 …`.
   /^\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d (?:\[[a-z]+\] \d+#\d+:|(?!\S*\[).*)/,
 ]
