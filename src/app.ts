@@ -15,6 +15,7 @@ import { createOrigins } from './ingest/entry/origins.ts'
 import { createEntryWriter } from './ingest/entry/writer.ts'
 import { openFluentd } from './ingest/fluentd/open.ts'
 import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
+import { openConfiguredKafka } from './ingest/kafka/configured.ts'
 import { openLines } from './ingest/lines/open.ts'
 import { createPreset } from './ingest/lines/presets/index.ts'
 import { createMetricsServiceReceiver } from './ingest/metrics-service/receiver.ts'
@@ -36,6 +37,7 @@ import { createDelivery } from './pipeline/delivery.ts'
 import { openJournal } from './pipeline/journal.ts'
 import { createLane } from './pipeline/lane.ts'
 import { createLedger } from './pipeline/ledger.ts'
+import { createServedLedger } from './pipeline/ledger-served.ts'
 import { createRedaction } from './pipeline/redact.ts'
 import { createRollup } from './pipeline/rollup.ts'
 import type { Stage } from './pipeline/sink.ts'
@@ -126,6 +128,8 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     keepMs: retention.metricsMs,
   })
   const spans = createSpanStore(beside)
+  const served = createServedLedger({ stats: metrics, counts: (node) => ledger.countsOf(node), clock })
+  ledger.follow(served)
   const lane = createLane({
     builders: {
       requests: createBatchBuilder({ table: 'requests', rowsMax: REQUEST_ROWS, resolver }),
@@ -136,7 +140,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     journal,
     rollup,
     ledger,
-    live: config.adapters.prometheus.enabled ? [mesh] : [],
+    live: config.adapters.prometheus.enabled ? [mesh, served] : [served],
     sides: [metrics, spans],
     log,
   })
@@ -202,6 +206,16 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     stdin: () => process.stdin,
     clock,
   })
+  const kafka = openConfiguredKafka(config.ingest.kafka, {
+    ...lines,
+    lane,
+    journal,
+    data,
+    alsDecoder: (onIdentifier) => createAlsDecoder({ builders: lane.builders, redaction, onIdentifier }),
+    readNode: (bytes, start, end) => nodes.read(bytes, start, end),
+    entryWriter: (decoder) => createEntryWriter({ ...rows, decoder }),
+    clock,
+  })
   const services = [...als.services, ...otlp.services, ...metricsService.services]
   const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {
@@ -230,11 +244,14 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     sink,
     disk,
     ledger,
+    served,
     lane,
     rollup,
     mesh,
     als,
     grpc,
+    metricsService,
+    statsd,
     metrics,
     spans,
   }
@@ -296,9 +313,24 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, own, grpc, otlpHttp, statsd, scrape])
+    for (const stage of [
+      query,
+      sink,
+      journal,
+      ledger,
+      delivery,
+      disk,
+      mesh,
+      lane,
+      served,
+      own,
+      grpc,
+      otlpHttp,
+      statsd,
+      scrape,
+    ])
       await start(stage)
-    for (const stage of [fluentd, syslog, files, stdin]) if (stage !== null) await start(stage)
+    for (const stage of [fluentd, syslog, files, stdin, logs]) if (stage !== null) await start(stage)
   } catch (error) {
     await stop()
     throw error

@@ -1,3 +1,5 @@
+import type { Readable } from 'node:stream'
+import type { ProblemCode } from './problem.ts'
 import type { AdapterLedger, Coverage, NodeLedger, StatusReport } from './schemas.ts'
 
 /** What the query API needs of the rest of the process, beside the store. The application joins them. */
@@ -43,6 +45,40 @@ export interface WebPage extends TextPage {
   readonly etag: string
   /** Headers of the page's own, which go before those of every answer. */
   readonly headers: Readonly<Record<string, string>>
+}
+
+/** Log lines sent here: who reads them knows nothing of HTTP. */
+export interface LogsPort {
+  take(request: LogsUpload): Promise<LogsTaken>
+  /** How far the content of a key is stored. */
+  position(key: string): { readonly position: number; readonly checked: number; readonly crc: number } & LogsCounts
+}
+export interface LogsUpload {
+  readonly body: Readable
+  readonly contentType: string
+  readonly contentEncoding: string
+  readonly preset?: string | undefined
+  readonly format?: string | undefined
+  readonly service?: string | undefined
+  readonly node?: string | undefined
+  readonly key?: string | undefined
+  /** Offset of the body in the content that it is a part of. */
+  readonly from?: number | undefined
+  readonly peer: string
+  readonly signal: AbortSignal
+}
+export interface LogsCounts {
+  readonly accepted: number
+  readonly rejected: number
+}
+/** On disk by now; or, with `refused`, why not or not all of it. */
+export interface LogsTaken extends LogsCounts {
+  readonly errors: readonly { readonly line: number; readonly reason: string }[]
+  readonly refused?: ProblemCode
+  readonly detail?: string
+  readonly parameter?: string
+  readonly help?: string
+  readonly retryAfterSeconds?: number
 }
 
 /** Limits of the API. Every one is reached in a test. */

@@ -9,12 +9,17 @@ export const PROBLEMS = {
   bad_time: [400, 'A time or duration cannot be read'],
   bad_range: [400, 'The interval is empty or out of range'],
   bad_filter: [400, 'A filter cannot be read'],
+  bad_body: [400, 'The body cannot be read'],
   bad_cursor: [400, 'The cursor does not belong to this question'],
   forbidden_origin: [403, 'The request comes from another site'],
   not_found: [404, 'There is nothing at this address'],
   method_not_allowed: [405, 'The resource does not have this method'],
+  key_in_use: [409, 'A request with this Idempotency-Key is under way'],
+  wrong_position: [409, 'The content is not stored as far as this begins'],
   body_too_large: [413, 'The body is too large'],
   unsupported_media_type: [415, 'The body is of a type that is not read here'],
+  nothing_accepted: [422, 'No line could be read'],
+  key_reused: [422, 'The Idempotency-Key was used for something else'],
   rows_expired: [422, 'Single requests of that time are no longer kept'],
   needs_rows: [422, 'Only single requests can answer this, not rollups'],
   too_many_series: [422, 'The answer would have too many series'],
@@ -25,6 +30,7 @@ export const PROBLEMS = {
   too_many_queries: [429, 'Too many queries at one time'],
   internal: [500, 'Something is wrong on our side'],
   store_unavailable: [503, 'The store does not answer'],
+  journal_full: [503, 'The journal has no room'],
   stopping: [503, 'The process is stopping'],
 } as const satisfies Readonly<Record<string, readonly [status: number, title: string]>>
 export type ProblemCode = keyof typeof PROBLEMS
@@ -35,7 +41,7 @@ export interface ProblemOptions {
   /** What to do about it, one sentence. */
   readonly help?: string
   /** Figures a client can act on, for example the oldest time that works. */
-  readonly figures?: Readonly<Record<string, string | number>>
+  readonly figures?: Readonly<Record<string, string | number | readonly object[]>>
   /** Seconds, becomes the Retry-After header. */
   readonly retryAfter?: number
   readonly cause?: unknown
@@ -49,7 +55,7 @@ export interface ProblemBody {
   readonly detail: string
   readonly parameter?: string
   readonly help?: string
-  readonly [figure: string]: string | number | undefined
+  readonly [figure: string]: string | number | readonly object[] | undefined
 }
 
 export class Problem extends Error {

@@ -15,6 +15,7 @@ import { createHorizonReader } from './horizon.ts'
 import {
   DEFAULT_LIMITS,
   type LedgerSource,
+  type LogsPort,
   type QueryLimits,
   type Retention,
   type StatusSource,
@@ -25,6 +26,7 @@ import { Problem } from './problem.ts'
 import { createQuestions } from './question.ts'
 import { healthRoutes } from './routes/health.ts'
 import { latencyRoute } from './routes/latency.ts'
+import { logsRoute } from './routes/logs.ts'
 import { metaRoutes } from './routes/meta.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { phasesRoute } from './routes/phases.ts'
@@ -42,6 +44,8 @@ export interface QueryServerOptions {
   readonly metrics: TextHandler
   readonly mesh: TextHandler
   readonly web: WebHandler
+  /** Takes log lines; absent where none are taken. */
+  readonly logs?: LogsPort
   readonly retention: Retention
   /** Unix ms before which the store dropped rows for want of room; 0 when it never did. */
   readonly rowsDroppedBefore?: (signal: AbortSignal) => Promise<number>
@@ -124,6 +128,8 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     requestsRoute(scope, context)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
+    const { logs } = options
+    if (logs !== undefined) scope.register(async (own) => logsRoute(own, logs))
     scope.register(async (own) => prometheusRoutes(own, context))
     pageRoutes(scope, { metrics: options.metrics, mesh: options.mesh, web: options.web })
   })

@@ -34,6 +34,8 @@ export class LineSource {
   readonly #replays: number[] = []
   /** `writer.added` when the chunk began. */
   #addedBefore: number
+  /** Of this run, in the chunks before. */
+  #addedEarlier = 0
   /** What is true before the first entry of the chunk is a row. */
   #startEnd: number
   #startRejected: number
@@ -160,12 +162,14 @@ export class LineSource {
     this.#advance(end)
     return {
       prefix: this.#prefix,
+      added: this.#addedEarlier + Math.max(0, taken),
       rejected: k < 0 ? this.#startRejected : this.#rejects[k]!,
       replayFrom: k < 0 ? this.#startReplay : this.#replays[k]!,
     }
   }
 
   #begin(): void {
+    this.#addedEarlier = this.added
     this.#addedBefore = this.#options.writer.added
     this.#ends.length = 0
     this.#rejects.length = 0
@@ -187,6 +191,7 @@ export class LineSource {
     this.#startRejected = this.rejected
     this.#startReplay = this.#holdsFrom
     this.#addedBefore = this.#options.writer.added
+    this.#addedEarlier = this.added
     this.#ends.length = 0
     while (this.#bytes[behind] === 0) behind++
     this.#startEnd = Math.max(this.#startEnd, this.#base + behind)
@@ -285,6 +290,8 @@ export interface LineSourceOptions {
 export interface SourcePosition {
   /** Changes with the next call. */
   readonly prefix: Prefix
+  /** Entries of this run that are rows, or were refused by the decoder. */
+  readonly added: number
   readonly rejected: number
   /** Where reading has to begin again to know what lines before the position began; −1: at the position. */
   readonly replayFrom: number
