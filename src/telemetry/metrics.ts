@@ -27,6 +27,16 @@ export interface MetricSources {
     }
   }
   readonly grpc: { readonly counters: object; unreadBytes(): number }
+  readonly metricsService: { readonly counters: { readonly rejected: ReadonlyMap<string, number> } }
+  readonly statsd: {
+    readonly counters: {
+      readonly lines: { readonly rejected: ReadonlyMap<string, number> }
+      readonly udp: { readonly droppedByKernel: number | null; readonly droppedFull: number } | null
+      readonly tcp: object | null
+      readonly unix: object | null
+      readonly unixStream: object | null
+    }
+  }
   readonly journal: { readonly state: string; stats(): object }
   readonly delivery: {
     stats(): object
@@ -72,9 +82,23 @@ const LEVELS = new Set([
   'bytes',
   'nativeBuckets',
   'exemplars',
+  'senders',
+  'metrics',
+  'open',
+  'receiveBufferBytes',
 ])
 /** Counters that are called like a level of another part. */
-const COUNTED = new Set(['sidecast_rollup.bytes', 'sidecast_store_sink.segments', 'sidecast_metric_store.series'])
+const COUNTED = new Set([
+  'sidecast_rollup.bytes',
+  'sidecast_store_sink.segments',
+  'sidecast_metric_store.series',
+  'sidecast_metrics_service.bytes',
+  'sidecast_metrics_service.metrics',
+  'sidecast_statsd_udp.bytes',
+  'sidecast_statsd_tcp.bytes',
+  'sidecast_statsd_unix.bytes',
+  'sidecast_statsd_unix_stream.bytes',
+])
 
 export function createMetrics(sources: MetricSources): Metrics {
   const registry = new Registry()
@@ -137,6 +161,29 @@ export function createMetrics(sources: MetricSources): Metrics {
   gauge('sidecast_als_last_message_timestamp_seconds', 'When the last message arrived', () => als.lastMs / 1000)
   figures('sidecast_grpc', 'gRPC port', () => sources.grpc.counters)
   gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
+  const { metricsService, statsd } = sources
+  figures('sidecast_metrics_service', 'Metrics service', () => metricsService.counters)
+  counter(
+    'sidecast_metrics_service_rejected_total',
+    'Metrics that could not be read, by reason',
+    () => [...metricsService.counters.rejected].map(([reason, n]) => [{ reason }, n] as const),
+    ['reason'],
+  )
+  figures('sidecast_statsd', 'StatsD', () => statsd.counters.lines)
+  counter(
+    'sidecast_statsd_rejected_total',
+    'StatsD lines that could not be read, by reason',
+    () => [...statsd.counters.lines.rejected].map(([reason, n]) => [{ reason }, n] as const),
+    ['reason'],
+  )
+  const { udp, tcp, unix, unixStream } = statsd.counters
+  if (udp !== null) {
+    // What the kernel dropped is not known before the socket is there.
+    figures('sidecast_statsd_udp', 'StatsD over UDP', () => ({ ...udp, droppedByKernel: udp.droppedByKernel ?? 0 }))
+  }
+  if (tcp !== null) figures('sidecast_statsd_tcp', 'StatsD over TCP', () => tcp)
+  if (unix !== null) figures('sidecast_statsd_unix', 'StatsD over Unix datagrams', () => unix)
+  if (unixStream !== null) figures('sidecast_statsd_unix_stream', 'StatsD over Unix streams', () => unixStream)
   figures('sidecast_journal', 'Journal', () => sources.journal.stats())
   gauge('sidecast_journal_writable', '1 while the journal takes rows', () => (sources.journal.state === 'ok' ? 1 : 0))
   figures('sidecast_delivery', 'Delivery to the store', () => sources.delivery.stats())
