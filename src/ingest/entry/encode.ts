@@ -335,9 +335,47 @@ export class EntryEncoder {
   /** An address of any kind. `ip:port` is what Envoy prints nearly always. */
   #address(tag: number, text: string): void {
     const first = text.charCodeAt(0)
+    if (first !== BRACKET && first !== SLASH && text.length < 64 && this.#usualAddress(tag, text)) return
     if (first === SLASH) this.#pipe(tag, text)
     else if (text.startsWith('envoy://')) this.#internal(tag, text)
     else this.#socketAddress(tag, text, first)
+  }
+
+  /** `host:port` or `host`, in ASCII, in one pass over the text. False, and nothing is written, when it is not one. */
+  #usualAddress(tag: number, text: string): boolean {
+    const { length } = text
+    this.reserve(length + 24)
+    const { bytes } = this
+    const at = this.#tag(tag)
+    let bits = 0
+    let host = length
+    let port = 0
+    for (let k = 0; k < length; k++) {
+      const unit = text.charCodeAt(k)
+      bits |= unit
+      if (unit === COLON) {
+        if (host < length) return false
+        host = k
+      } else if (host === length) bytes[at + 5 + k] = unit
+      else {
+        const digit = unit - 48
+        if (digit < 0 || digit > 9) return false
+        port = port * 10 + digit
+      }
+    }
+    if (bits > 127 || host === 0 || port > 65_535 || host === length - 1) return false
+    bytes[at + 1] = 10
+    bytes[at + 3] = 18
+    bytes[at + 4] = host
+    let p = at + 5 + host
+    if (port > 0) {
+      bytes[p] = 24
+      p = varint(bytes, p + 1, port)
+    }
+    bytes[at] = p - at - 1
+    bytes[at + 2] = p - at - 3
+    this.end = p
+    return true
   }
 
   #socketAddress(tag: number, text: string, first: number): void {
@@ -467,7 +505,7 @@ export class EntryEncoder {
 /** What the decoder reads past an entry, see `als/decode-source.ts`. */
 const SLACK = 32
 /** Texts below this length are copied by hand, and have a length of one byte. */
-const SHORT = 64
+const SHORT = 32
 /** Characters of one text; the decoder cuts at half of that, and counts it. */
 const TEXT_MAX = 16_384
 /** Entries written of one map: more than the decoder takes, so that it counts what it leaves out. */
@@ -475,6 +513,7 @@ const PAIRS_MAX = 512
 const PARTIES_MAX = 8192
 const SLASH = 47
 const BRACKET = 91
+const COLON = 58
 
 /** Port at the end of `text`, −1 when that is not one. */
 function portOf(text: string, from: number): number {

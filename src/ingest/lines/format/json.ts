@@ -41,6 +41,7 @@ export type JsonField =
 export class Group {
   /** In the order Envoy writes them. */
   readonly #names: readonly string[]
+
   readonly #quoted: readonly string[]
   readonly #fields: readonly JsonField[]
   readonly #index: ReadonlyMap<string, number>
@@ -129,6 +130,8 @@ function targetsOf(group: Group): readonly { readonly operator: string; readonly
 }
 
 const LINE_MAX = 256 << 10
+const KEYS_REMEMBERED = 64
+const MISSES_MAX = 10_000
 /** Names of a line that are no field are kept up to this length. */
 const TAG_NAME_MAX = 256
 
@@ -146,6 +149,18 @@ export class JsonParser implements FormatParser {
   readonly #root: Group
   readonly #resolve: ((path: string) => JsonField | undefined) | undefined
   readonly #filling = new Filling()
+  /**
+   * Keys of an earlier line that no field of the format is for, with their quotes, and what they mean: the next line has
+   * nearly always the same keys in the same order. Learned again when too many are not where they are expected.
+   */
+  readonly #lastKeys: string[] = []
+  readonly #lastNames: string[] = []
+  readonly #lastFields: (JsonField | undefined)[] = []
+  #learning = true
+  #misses = 0
+  #at = 0
+  /** Whether the line has a backslash anywhere. */
+  #escapes = false
   /** Values of fields in the line under way. */
   #known = 0
 
@@ -167,6 +182,10 @@ export class JsonParser implements FormatParser {
     const filling = this.#filling
     filling.begin(entry)
     this.#known = 0
+    this.#at = 0
+    this.#learning = this.#lastKeys.length === 0
+    if (this.#misses > MISSES_MAX) this.#forget()
+    this.#escapes = line.includes('\\')
     const end = this.#object(line, at, this.#root, '', 0)
     if (end < 0) return FAULTS[-end]!
     if (skipBlanks(line, end) !== line.length) return 'bad_json'
@@ -187,12 +206,15 @@ export class JsonParser implements FormatParser {
       if (group?.isNext(next, line, at) === true) {
         field = group.fields[next]
         at += group.width(next++)
+      } else if (depth === 0 && this.#at < this.#lastKeys.length && line.startsWith(this.#lastKeys[this.#at]!, at)) {
+        name = this.#lastNames[this.#at]!
+        field = this.#lastFields[this.#at]
+        at += this.#lastKeys[this.#at++]!.length
       } else {
-        const end = endOfText(line, at)
+        const end = this.#endOfText(line, at)
         if (end < 0) return BAD_JSON
-        const key = unescaped(line, at + 1, end)
+        const key = this.#escapes ? unescaped(line, at + 1, end) : line.slice(at + 1, end)
         if (key === null) return BAD_JSON
-        at = end + 1
         const k = group === null ? -1 : group.find(key)
         if (k >= 0) {
           field = group!.fields[k]
@@ -200,24 +222,60 @@ export class JsonParser implements FormatParser {
         } else {
           name = path === '' ? key : `${path}.${key}`
           field = this.#resolve?.(name)
+          if (depth === 0) this.#unexpected(line, at, end + 1, name, field)
         }
+        at = end + 1
       }
-      at = skipBlanks(line, at)
+      if (line.charCodeAt(at) !== COLON) at = skipBlanks(line, at)
       if (line.charCodeAt(at) !== COLON) return BAD_JSON
-      at = this.#value(line, skipBlanks(line, at + 1), field, name, depth)
+      at++
+      if (line.charCodeAt(at) <= 32) at = skipBlanks(line, at)
+      at = this.#value(line, at, field, name, depth)
       if (at < 0) return at
-      at = skipBlanks(line, at)
-      const unit = line.charCodeAt(at)
+      let unit = line.charCodeAt(at)
+      if (unit <= 32) {
+        at = skipBlanks(line, at)
+        unit = line.charCodeAt(at)
+      }
       if (unit === CLOSE) return at + 1
       if (unit !== COMMA) return BAD_JSON
-      at = skipBlanks(line, at + 1)
+      at++
+      if (line.charCodeAt(at) <= 32) at = skipBlanks(line, at)
     }
+  }
+
+  /** A key that is not the one that was expected, if any was. Those remembered are not many, and not long. */
+  #unexpected(line: string, start: number, end: number, name: string, field: JsonField | undefined): void {
+    if (!this.#learning) {
+      this.#misses++
+      const known = this.#lastNames.indexOf(name, this.#at)
+      if (known >= 0) this.#at = known + 1
+      return
+    }
+    if (this.#lastKeys.length >= KEYS_REMEMBERED || end - start > TAG_NAME_MAX) return
+    // Copies of their own: a slice would keep the line.
+    this.#lastKeys.push(Buffer.from(line.slice(start, end)).toString())
+    this.#lastNames.push(Buffer.from(name).toString())
+    this.#lastFields.push(field)
+    this.#at = this.#lastKeys.length
+  }
+
+  #forget(): void {
+    this.#misses = 0
+    this.#learning = true
+    this.#lastKeys.length = 0
+    this.#lastNames.length = 0
+    this.#lastFields.length = 0
+  }
+
+  #endOfText(line: string, at: number): number {
+    return this.#escapes ? endOfText(line, at) : line.indexOf('"', at + 1)
   }
 
   #value(line: string, at: number, field: JsonField | undefined, name: string, depth: number): number {
     const unit = line.charCodeAt(at)
     if (unit === QUOTE) {
-      const end = endOfText(line, at)
+      const end = this.#endOfText(line, at)
       if (end < 0) return BAD_JSON
       if (end === at + 1 || (end === at + 2 && line.charCodeAt(at + 1) === DASH)) {
         // Nothing, or `-`: not known.
@@ -239,7 +297,7 @@ export class JsonParser implements FormatParser {
       this.#known++
       return !Number.isNaN(number) && field.target.set(into, number) !== false ? end + 1 : BAD_VALUE
     }
-    const text = unescaped(line, start, end)
+    const text = this.#escapes ? unescaped(line, start, end) : line.slice(start, end)
     if (text === null) return BAD_JSON
     if (field === undefined) {
       if (name.length <= TAG_NAME_MAX) into.entry.customTags.add(name, text)
@@ -281,8 +339,9 @@ export class JsonParser implements FormatParser {
   #nested(line: string, at: number, field: JsonField | undefined, name: string, depth: number): number {
     if (line.charCodeAt(at) === OPEN && depth < FORMAT_DEPTH_MAX) {
       if (field?.kind === 'group') return this.#object(line, at, field.group, name, depth + 1)
-      // What others put around: their names are joined with points.
-      if (field === undefined) return this.#object(line, at, null, name, depth + 1)
+      // What others put around: their names are joined with points. A name that is known may be the begin of longer ones.
+      if (field === undefined || (name !== '' && field.kind === 'value' && isScalar(field.target)))
+        return this.#object(line, at, null, name, depth + 1)
     }
     const end = endOfNested(line, at)
     if (end < 0) return end === -2 ? TOO_LARGE : BAD_JSON
@@ -327,6 +386,8 @@ function tellsOfTraffic(entry: AccessEntry): boolean {
   if (entry.upstreamHost !== '' || entry.upstreamCluster !== '' || entry.downstreamRemote !== '') return true
   return entry.authority !== '' || entry.type > 0 || entry.sni !== '' || entry.responseCodeDetails !== ''
 }
+
+const isScalar = ({ kind }: Target): boolean => kind === 'text' || kind === 'number' || kind === 'time'
 
 /** A text, or the text of a scalar, for any target. */
 function fillText(target: Target, text: string, into: Filling): boolean {

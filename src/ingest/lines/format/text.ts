@@ -5,7 +5,7 @@ import { Filling } from './filling.ts'
 import { type FormatError, isFormatError, type Operator, parseFormat } from './grammar.ts'
 import type { Shape, Target, TargetOptions } from './targets.ts'
 import { targetOf } from './targets.ts'
-import type { TimeReader } from './time.ts'
+import { isDigit, type TimeReader } from './time.ts'
 
 /**
  * A parser of the lines that one of Envoy's format strings makes.
@@ -103,6 +103,10 @@ export function compileMatcher(format: string, options: TargetOptions): Matcher 
 
 /** Places tried in one line, in each of the two passes. */
 const TRIES_MAX = 4096
+/** Characters looked at in one pass, for each that the line has: a line that fits needs one or two. */
+const LOOKS_PER_CHARACTER = 16
+/** Short lines may go back and forth as `TRIES_MAX` allows. */
+const LOOKS_LEAST = 64 << 10
 
 class BacktrackingMatcher implements Matcher {
   readonly operators: readonly Operator[]
@@ -117,6 +121,8 @@ class BacktrackingMatcher implements Matcher {
   readonly #times: readonly (TimeReader | null)[]
   readonly #starts: Int32Array
   readonly #ends: Int32Array
+  /** Characters that may still be looked at. */
+  #looks = 0
 
   constructor(operators: readonly Operator[], literals: readonly string[], targets: readonly Target[]) {
     this.operators = operators
@@ -150,10 +156,11 @@ class BacktrackingMatcher implements Matcher {
     const ends = this.#ends
     const count = shapes.length
     if (!line.startsWith(literals[0]!)) return false
+    this.#looks = LOOKS_PER_CHARACTER * line.length + LOOKS_LEAST
     let k = 0
     let from = literals[0]!.length
     starts[0] = from
-    for (let tries = 0; tries < TRIES_MAX; tries++) {
+    for (let tries = 0; tries < TRIES_MAX && this.#looks > 0; tries++) {
       const end = this.#end(line, k, from, shapes)
       if (end < 0) {
         // Nothing fits here: the value before must be longer.
@@ -179,6 +186,7 @@ class BacktrackingMatcher implements Matcher {
     const lengthMax = this.#lengths[k]!
     // No value of the shape is longer than this.
     let limit = endOfShape(line, start, shape)
+    if (shape !== TEXT) this.#looks -= limit - start
     if (lengthMax > 0 && start + lengthMax < limit) limit = start + lengthMax
     if (last) {
       const end = line.length - literal.length
@@ -191,15 +199,20 @@ class BacktrackingMatcher implements Matcher {
     if (limit < line.length && line.charCodeAt(limit) === first && (first <= 32 || first === 34) && isClosed(shape)) {
       return isAt(line, limit, literal) && isOfShape(line, start, limit, shape) ? limit : -1
     }
-    for (let end = from; end <= limit; end++) {
+    for (let end = from; end <= limit && this.#looks > 0; end++) {
+      const at = end
       if (width > 0) {
         if (width === 1) end = line.indexOf(literal, end)
         else {
           while (end <= limit && line.charCodeAt(end) !== first) end++
           if (end <= limit && !isAt(line, end, literal)) continue
         }
-        if (end < 0 || end > limit) return -1
+        if (end < 0 || end > limit) {
+          this.#looks -= limit - at
+          return -1
+        }
       }
+      this.#looks -= end - (shape === TEXT ? at : start)
       if (isOfShape(line, start, end, shape)) return end
     }
     return -1
@@ -294,7 +307,7 @@ function isOfShape(line: string, start: number, end: number, shape: number): boo
     case 4:
       return line.charCodeAt(start) !== 45
     case 5:
-      return end - start <= 8 && line.startsWith('HTTP/', start)
+      return isProtocol(line, start, end)
     case 6:
       return isBalanced(line, start, end)
     case 7: {
@@ -304,6 +317,13 @@ function isOfShape(line: string, start: number, end: number, shape: number): boo
     }
   }
   return true
+}
+
+/** `HTTP/2`, `HTTP/1.1`. */
+function isProtocol(line: string, start: number, end: number): boolean {
+  if (!line.startsWith('HTTP/', start) || !isDigit(line.charCodeAt(start + 5))) return false
+  if (end - start === 6) return true
+  return end - start === 8 && line.charCodeAt(start + 6) === 46 && isDigit(line.charCodeAt(start + 7))
 }
 
 function isBalanced(line: string, start: number, end: number): boolean {

@@ -154,6 +154,8 @@ function compile(format: string, steps: Step[]): void {
     } else if (extension !== undefined && letter === 'f') {
       steps.push(fraction(extension === '*' ? 0 : Number(extension), false))
     } else if (letter === 'f') steps.push(fraction(Number(digits) || 9, false))
+    // `%s%3f` is ms of the epoch: ten digits of seconds until the year 2286.
+    else if (letter === 's' && /^%\d?f/.test(format.slice(at))) steps.push(number('epoch', 10))
     else conversion(letter, steps)
   }
 }
