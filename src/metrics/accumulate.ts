@@ -182,7 +182,9 @@ function addExplicit(state: HistogramState, { bounds, counts }: ExplicitBuckets)
   if (!sameBounds(state.bounds, bounds)) {
     state.bounds = bounds
     state.boundCounts = new Float64Array(bounds.length + 1)
+    state.scale = SCALE_MAX
   }
+  const buckets = bucketsOf(bounds)
   for (let k = 0; k < counts.length; k++) {
     const count = counts[k]!
     if (count === 0) continue
@@ -191,11 +193,23 @@ function addExplicit(state: HistogramState, { bounds, counts }: ExplicitBuckets)
     const bound = above ? bounds[k - 1] : bounds[k]!
     // Without bounds nothing is known but the count.
     if (bound === undefined) continue
-    if (bound > 0) increase(state.positive, bucketOfValue(bound, state.scale) + (above ? 1 : 0), count)
+    if (bound > 0) increase(state.positive, above ? buckets[k - 1]! + 1 : buckets[k]!, count)
     else if (bound === 0 && !above) state.zeroCount += count
     else if (above) increase(state.positive, 0, count)
     else increase(state.negative, bucketOfValue(-bound, state.scale), count)
   }
+}
+
+/** Buckets of bounds > 0 at the finest scale, which histograms of explicit bounds always have. Senders have few sets of bounds. */
+const bucketsByBounds = new WeakMap<readonly number[], Int32Array>()
+
+function bucketsOf(bounds: readonly number[]): Int32Array {
+  let buckets = bucketsByBounds.get(bounds)
+  if (buckets === undefined) {
+    buckets = Int32Array.from(bounds, (bound) => (bound > 0 ? bucketOfValue(bound, SCALE_MAX) : 0))
+    bucketsByBounds.set(bounds, buckets)
+  }
+  return buckets
 }
 
 function addExponential(state: HistogramState, distribution: ExponentialBuckets): void {

@@ -46,7 +46,16 @@ export class SeriesState implements Series {
   dayBefore = -1
   histogram: HistogramState | null = null
 
-  constructor(identity: SeriesIdentity, labels: readonly Label[], key: string, sender: Sender, overflow: boolean) {
+  constructor(
+    identity: SeriesIdentity,
+    labels: readonly Label[],
+    key: string,
+    sender: Sender,
+    {
+      overflow = false,
+      ofName = nameHash(identity.name),
+    }: { readonly overflow?: boolean; readonly ofName?: number } = {},
+  ) {
     this.job = identity.job
     this.instance = identity.instance
     this.name = identity.name
@@ -55,7 +64,7 @@ export class SeriesState implements Series {
     this.help = identity.help ?? ''
     this.labels = labels
     this.key = key
-    this.id = seriesId(identity.name, key)
+    this.id = seriesId(ofName, key)
     this.sender = sender
     this.overflow = overflow
   }
@@ -71,10 +80,13 @@ export interface Sender {
  * 128 bits of what identifies a series. The upper 32 are of the name alone, so that series of one name are stored next to
  * each other.
  */
-export function seriesId(name: string, key: string): Uint32Array {
+export function seriesId(ofName: number, key: string): Uint32Array {
   const whole = hash('md5', key, 'buffer')
-  const ofName = hash('md5', name, 'buffer')
-  return Uint32Array.of(whole.readUInt32LE(0), whole.readUInt32LE(4), whole.readUInt32LE(8), ofName.readUInt32LE(0))
+  return Uint32Array.of(whole.readUInt32LE(0), whole.readUInt32LE(4), whole.readUInt32LE(8), ofName)
+}
+
+function nameHash(name: string): number {
+  return hash('md5', name, 'buffer').readUInt32LE(0)
 }
 
 /** The same id as the store prints it. */
@@ -128,7 +140,9 @@ export class SeriesRegistry {
     const known = this.#byKey.get(key)
     if (known !== undefined) return known
     if (this.#byKey.size >= this.#seriesMax) return this.#overflowOf(identity)
-    const series = new SeriesState(identity, labels, key, this.#sender(identity), false)
+    const [sibling] = this.#byName.get(identity.name) ?? []
+    const more = sibling === undefined ? {} : { ofName: sibling.id[3]! }
+    const series = new SeriesState(identity, labels, key, this.#sender(identity), more)
     this.#add(series)
     return series
   }
@@ -195,7 +209,7 @@ export class SeriesRegistry {
     let series = this.#overflow.get(type)
     if (series === undefined) {
       const identity = { job, instance: '', name: 'overflow', labels: [], type }
-      series = new SeriesState(identity, [], '', { seenMs: 0 }, true)
+      series = new SeriesState(identity, [], '', { seenMs: 0 }, { overflow: true })
       this.#overflow.set(type, series)
     }
     return series

@@ -183,9 +183,9 @@ class Texts {
     this.#indexes[at] = code
   }
 
-  fill(from: number, to: number): void {
+  fill(from: number, to: number, code = 0): void {
     while (this.#indexes.length < to) this.#indexes = grown(this.#indexes)
-    if (from < to) this.#indexes.fill(0, from, to)
+    if (from < to) this.#indexes.fill(code, from, to)
   }
 
   get used(): boolean {
@@ -213,6 +213,13 @@ class Texts {
 export class TextColumn extends Base {
   readonly #texts = new Texts()
   #end = 0
+
+  /** The same text in all rows. */
+  setAll(rows: number, text: string): void {
+    this.reset()
+    this.#texts.fill(0, rows, this.#texts.code(text))
+    this.#end = rows
+  }
 
   get bytes(): number {
     return this.#texts.bytes + 2 * this.#end
@@ -558,8 +565,7 @@ class Builder implements TableBuilder {
   encode(segment: string): NativeBlock {
     const { rows } = this
     // The segment may have changed since an attempt that was refused.
-    this.#segment.reset()
-    for (let row = 0; row < rows; row++) this.#segment.set(row, segment)
+    this.#segment.setAll(rows, segment)
     const buffers: Uint8Array[] = [new Uint8Array(0)]
     let count = 0
     for (const column of this.#columns.values()) {
