@@ -32,6 +32,7 @@ import { pageRoutes } from './routes/pages.ts'
 import { phasesRoute } from './routes/phases.ts'
 import { prometheusRoutes } from './routes/prometheus.ts'
 import { requestsRoute } from './routes/requests.ts'
+import { tracesRoute } from './routes/traces.ts'
 import { trafficRoutes } from './routes/traffic.ts'
 
 export interface QueryServerOptions {
@@ -126,6 +127,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     phasesRoute(scope, context)
     trafficRoutes(scope, context)
     requestsRoute(scope, context)
+    tracesRoute(scope, context)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
     const { logs } = options
