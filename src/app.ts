@@ -330,7 +330,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       scrape,
     ])
       await start(stage)
-    for (const stage of [fluentd, syslog, files, stdin, logs]) if (stage !== null) await start(stage)
+    for (const stage of [fluentd, syslog, files, stdin, logs, ...kafka]) if (stage !== null) await start(stage)
   } catch (error) {
     await stop()
     throw error

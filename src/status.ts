@@ -9,6 +9,7 @@ import type { Delivery } from './pipeline/delivery.ts'
 import type { Journal } from './pipeline/journal.ts'
 import type { Lane } from './pipeline/lane.ts'
 import type { Ledger } from './pipeline/ledger.ts'
+import type { ServedLedger } from './pipeline/ledger-served.ts'
 import type { LedgerSource, StatusSource } from './query/ports.ts'
 import type { StatusReport } from './query/schemas.ts'
 import type { Store } from './store/supervisor.ts'
@@ -26,6 +27,7 @@ export interface StatusParts {
   readonly sink: ClickHouseSink
   readonly disk: StoreRetention
   readonly ledger: Ledger
+  readonly served: ServedLedger
   readonly lane: Lane
   readonly als: AlsReceiver
   readonly grpc: GrpcServer
@@ -47,8 +49,7 @@ export function createStatus(parts: StatusParts): Status {
   return {
     ledger: {
       through: () => throughMs(parts),
-      // Envoy's own counters have no receiver yet: what was served is not known.
-      coverage: () => null,
+      coverage: (fromMs, toMs) => parts.served.coverage(fromMs, toMs),
       precisionNs: () => (rowsOf(parts.als) > 0 || parts.ledger.since() !== null ? 1 : null),
       nodes: () => parts.ledger.nodes(),
       adapters: () => parts.ledger.adapters(),

@@ -16,6 +16,7 @@ import {
 } from './journal-format.ts'
 import type { AckOutcome } from './journal-reader.ts'
 import { NodeCounts, type SavedNode } from './ledger-node.ts'
+import { isSavedServed, type SavedServed, type ServedNode } from './ledger-served.ts'
 import type { Segment } from './segment.ts'
 import type { Stage } from './sink.ts'
 
@@ -45,6 +46,10 @@ export interface Ledger extends Stage {
    * moments before a crash are known to nobody else. Only ever adds: rows expire in the store. Call it once, at a start.
    */
   reconcile(storedByNode: ReadonlyMap<string, number>): void
+  /** What Envoy's counters say is told by this from now on, and saved with the rest. Once, before `start`. */
+  follow(served: ServedSource): void
+  /** Rows of requests that the journal ever got of a node, those of attempts and progress, entries that could not be read. */
+  countsOf(node: string): { readonly requests: number; readonly others: number; readonly rejected: number }
   nodes(): NodeLedger[]
   adapters(): AdapterLedger[]
   /** Rows journaled, by table, since `since`. */
@@ -55,7 +60,15 @@ export interface Ledger extends Stage {
   readonly drops: ReadonlyMap<string, number>
 }
 
-/** Names as in the API. Figures that only Envoy's own counters can give are null: no receiver brings those yet. */
+/** What Envoy says of its nodes: `ServedLedger`, as far as it matters here. */
+export interface ServedSource {
+  of(node: string): ServedNode | null
+  names(): string[]
+  save(): SavedServed[]
+  restore(saved: readonly SavedServed[]): void
+}
+
+/** Names as in the API. Figures that only Envoy's own counters can give are null where no stats of the node come. */
 export interface NodeLedger {
   readonly node: string
   readonly served: number | null
@@ -68,8 +81,15 @@ export interface NodeLedger {
   /** Here and not yet in the store: in the journal, or on the way into it. */
   readonly in_journal: number
   readonly delivered: Record<string, number>
+  /** Served and never to be logged; null where nothing says so. */
+  readonly filtered: number | null
+  readonly sampled: boolean
   readonly lost: number | null
+  /** Differences without a reason: decoded − stored − in_journal, and of what Envoy served. */
   readonly unexplained: number
+  /** The source that counts, and the way the stats come; null where none do. */
+  readonly source: string | null
+  readonly stats: string | null
 }
 
 /** received = delivered + rejected + dropped + held. */
@@ -109,6 +129,7 @@ interface Saved {
   readonly sinceMs: number
   readonly through: string | null
   readonly nodes: readonly SavedNode[]
+  readonly served: readonly SavedServed[]
 }
 
 class NodeLedgers implements Ledger {
@@ -126,6 +147,9 @@ class NodeLedgers implements Ledger {
   #through: Position | null = null
   #sinceMs: number | null = null
   #liveRows = 0
+  #served: ServedSource | null = null
+  /** Of the file, until somebody asks for it. */
+  #savedServed: readonly SavedServed[] = []
   #changed = false
   readonly #stopping = new AbortController()
   #saving: Promise<void> = Promise.resolve()
@@ -196,27 +220,45 @@ class NodeLedgers implements Ledger {
     this.#options.log.info({ rows: missed }, 'the store has rows of segments that the ledger had not seen')
   }
 
+  follow(served: ServedSource): void {
+    this.#served = served
+    served.restore(this.#savedServed)
+  }
+
+  countsOf(node: string): { requests: number; others: number; rejected: number } {
+    const counts = this.#nodes.get(node)
+    if (counts === undefined) return { requests: 0, others: 0, rejected: 0 }
+    const { requests, attempts, progress } = counts.journaled
+    return { requests, others: attempts + progress, rejected: counts.rejected }
+  }
+
   nodes(): NodeLedger[] {
     const { journal } = this.#options
     const held = this.#held(this.#store)
     const { sinks } = journal
-    return [...this.#nodes].map(([node, counts]) => {
+    const silent = (this.#served?.names() ?? []).filter((name) => !this.#nodes.has(name))
+    return [...this.#nodes, ...silent.map((name) => [name, new NodeCounts()] as const)].map(([node, counts]) => {
       const stored = counts.deliveredTo(this.#store)
       const { rows, decoded, rejected } = counts
       const inJournal = (held.get(node) ?? 0) + Math.max(0, decoded - rows)
+      const served = this.#served?.of(node) ?? null
       return {
         node,
-        served: null,
-        written: null,
-        dropped_by_envoy: null,
+        served: served?.served ?? null,
+        written: served?.written ?? null,
+        dropped_by_envoy: served?.droppedByEnvoy ?? null,
         received: decoded + rejected,
         decoded,
         rejected,
         stored,
         in_journal: inJournal,
         delivered: Object.fromEntries(sinks.map((sink) => [sink, counts.deliveredTo(sink)])),
-        lost: null,
-        unexplained: decoded - stored - inJournal,
+        filtered: served?.filtered ?? null,
+        sampled: served?.sampled ?? false,
+        lost: served?.lost ?? null,
+        unexplained: decoded - stored - inJournal + (served?.unexplained ?? 0),
+        source: served?.source ?? null,
+        stats: served?.job ?? null,
       }
     })
   }
@@ -333,6 +375,7 @@ class NodeLedgers implements Ledger {
     this.#sinceMs = saved.sinceMs
     this.#through = saved.through === null ? null : parseSegmentName(saved.through)
     for (const node of saved.nodes) this.#counts(node.node).restore(node)
+    this.#savedServed = saved.served
   }
 
   /** Adds what was sealed after the ledger was saved, and derives what was delivered. */
@@ -360,7 +403,7 @@ class NodeLedgers implements Ledger {
   async #saveUntilStopped(): Promise<void> {
     const { signal } = this.#stopping
     while (!signal.aborted) {
-      if (this.#changed) await this.#save()
+      if (this.#changed || this.#served !== null) await this.#save()
       await this.#options.clock.sleep(SAVE_MS, signal)
     }
   }
@@ -376,6 +419,7 @@ class NodeLedgers implements Ledger {
         sinceMs: this.#sinceMs,
         through: this.#through === null ? null : segmentName(this.#through),
         nodes: [...this.#nodes].map(([node, counts]) => counts.save(node)),
+        served: this.#served?.save() ?? this.#savedServed,
       }
       try {
         await replaceFile(this.#files, this.#path, `${JSON.stringify({ version: 1, ...saved })}\n`)
@@ -390,10 +434,11 @@ class NodeLedgers implements Ledger {
 
 function decode(text: string): Saved | null {
   try {
-    const { version, sinceMs, through, nodes } = JSON.parse(text) as Record<string, unknown>
+    const { version, sinceMs, through, nodes, served } = JSON.parse(text) as Record<string, unknown>
     if (version !== 1 || typeof sinceMs !== 'number' || !Array.isArray(nodes)) return null
     if (through !== null && (typeof through !== 'string' || parseSegmentName(through) === null)) return null
-    return nodes.every(NodeCounts.isSaved) ? { sinceMs, through, nodes } : null
+    if (!nodes.every(NodeCounts.isSaved)) return null
+    return { sinceMs, through, nodes, served: Array.isArray(served) ? served.filter(isSavedServed) : [] }
   } catch {
     return null
   }

@@ -299,8 +299,15 @@ export const nodeLedger = object({
   stored: count('Rows in the store'),
   in_journal: count('Rows in the journal and not yet in the store'),
   delivered: Type.Record(Type.String(), count('Rows'), { description: 'By adapter' }),
+  filtered: nullable(count('Served and never to be logged: the mesh logs only errors or a sample; null: not known')),
+  sampled: Type.Boolean({ description: 'Whether what is logged is a sample of everything, and not the errors alone' }),
   lost: nullable(count('Served and never arrived; null: not known')),
-  unexplained: Type.Integer({ description: 'decoded − stored − in_journal: 0 when all is accounted for' }),
+  unexplained: Type.Integer({
+    description:
+      'Differences without a reason, of decoded − stored − in_journal and of served: 0 when all is accounted for',
+  }),
+  source: nullable(text('The source whose rows are compared with what was served; null: no stats, or no rows')),
+  stats: nullable(text('The way in which stats of the node come: envoy-scrape, envoy-statsd, …')),
 })
 export type NodeLedger = Static<typeof nodeLedger>
 export const adapterLedger = object({

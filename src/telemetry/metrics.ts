@@ -54,6 +54,17 @@ export interface MetricSources {
     }[]
     readonly drops: ReadonlyMap<string, number>
   }
+  readonly served: {
+    totals(): {
+      readonly nodes: number
+      readonly served: number
+      readonly filtered: number
+      readonly lost: number
+      readonly unexplained: number
+      readonly nodesWithLoss: number
+      readonly restarts: number
+    }
+  }
   readonly rollup: { readonly stats: object }
   readonly mesh: { stats(): object }
   readonly disk: { readonly usage: { bytes: number; bytesMax: number; partitionsDropped: number; rowsDropped: number } }
@@ -225,6 +236,22 @@ export function createMetrics(sources: MetricSources): Metrics {
     () => [...sources.ledger.drops].map(([reason, n]) => [{ reason }, n] as const),
     ['reason'],
   )
+  gauge(
+    'sidecast_ledger_requests',
+    'Requests of all nodes by what became of them, by the counters of their Envoys, since their counts count',
+    () => {
+      const { served, filtered, lost, unexplained } = sources.served.totals()
+      return Object.entries({ served, filtered, lost, unexplained }).map(([result, n]) => [{ result }, n] as const)
+    },
+    ['result'],
+  )
+  gauge('sidecast_ledger_nodes', 'Nodes whose stats come', () => sources.served.totals().nodes)
+  gauge(
+    'sidecast_ledger_nodes_with_loss',
+    'Nodes of which requests are lost',
+    () => sources.served.totals().nodesWithLoss,
+  )
+  gauge('sidecast_ledger_restarts', 'Restarts of Envoys that were seen', () => sources.served.totals().restarts)
   figures('sidecast_rollup', 'Rollups', () => sources.rollup.stats)
   figures('sidecast_metric_store', 'Stats that were received', () => sources.metrics.counters)
   figures('sidecast_spans', 'Spans that were received', () => sources.spans.counters)

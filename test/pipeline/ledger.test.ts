@@ -75,8 +75,12 @@ test('follows rows from the wire to the store', async () => {
     stored: 0,
     in_journal: 15,
     delivered: { clickhouse: 0, kafka: 0 },
+    filtered: null,
+    sampled: false,
     lost: null,
     unexplained: 0,
+    source: null,
+    stats: null,
   })
   take(journal, ledger, 'a', 15)
   take(journal, ledger, 'b', 2, 'attempts')

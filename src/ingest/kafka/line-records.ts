@@ -1,8 +1,8 @@
-import type { Origin } from '../../model/batch.ts'
 import type { EntryWriter } from '../entry/entry.ts'
 import type { Origins } from '../entry/origins.ts'
 import type { LineParser } from '../lines/parser.ts'
-import { createUnwrapper, type Hints, type Unwrapper } from '../lines/unwrap/index.ts'
+import { createLineReader, type LineReader } from '../lines/read-line.ts'
+import { createUnwrapper, type Unwrapper } from '../lines/unwrap/index.ts'
 import type { OnRejected, RecordDecoder, RecordSource } from './records.ts'
 import { createSkippingWriter, type SkippingWriter } from './skipping-writer.ts'
 
@@ -26,7 +26,6 @@ const DUE_ENTRIES = 512
 const LINE_BYTES_MAX = 1 << 20
 const NEWLINE = 10
 const RETURN = 13
-const ORIGINS_MAX = 4096
 
 export function createLineRecords(options: LineRecordsOptions): RecordDecoder {
   return new LineRecords(options)
@@ -36,7 +35,8 @@ class LineRecords implements RecordDecoder {
   readonly #options: LineRecordsOptions
   readonly #writer: SkippingWriter
   readonly #unwrapper: Unwrapper = createUnwrapper()
-  readonly #origins = new Map<Hints, Origin>()
+  /** By topic: it names senders that nothing else does. */
+  readonly #readers = new Map<string, LineReader>()
 
   constructor(options: LineRecordsOptions) {
     this.#options = options
@@ -80,48 +80,40 @@ class LineRecords implements RecordDecoder {
   }
 
   #line(value: Buffer, start: number, end: number, source: RecordSource): void {
-    const { parser, lineBytesMax = LINE_BYTES_MAX } = this.#options
-    const { entry } = this.#writer
+    const { lineBytesMax = LINE_BYTES_MAX } = this.#options
     if (end - start > lineBytesMax) {
       this.#refuse('too_large', source, value, start)
       return
     }
-    const line = this.#unwrapper.unwrap(value.toString('utf8', start, end))
-    if (line === null) {
-      // Part of a line whose rest would be another record: records have no order among each other.
+    const skipping = this.#writer.skip > 0
+    const outcome = this.#readerOf(source.topic).read(value.toString('utf8', start, end))
+    // What is left out because it is stored already looks to the reader like an entry that the writer did not want.
+    if (outcome === 'added' || (skipping && outcome === 'too_large_entry')) return
+    if (outcome === 'held') {
+      // Part of a line whose rest would be in another record: those have no order among each other.
       this.#unwrapper.end()
       this.#refuse('partial_line', source, value, start)
       return
     }
-    const fault = parser.parse(line.text, entry)
-    if (fault === null) {
-      if (entry.startSeconds === 0 && entry.endSeconds === 0 && line.seconds > 0) {
-        entry.endSeconds = line.seconds
-        entry.endNanos = line.nanos
-      }
-      this.#writer.add(this.#originOf(line.hints, source.topic))
-      return
-    }
-    entry.reset()
-    this.#refuse(fault, source, value, start)
+    // Counted by the writer, and told at the next commit.
+    if (outcome === 'too_large_entry' || outcome === 'no_room') return
+    this.#refuse(outcome, source, value, start)
   }
 
-  #originOf(hints: Hints, topic: string): Origin {
-    const known = this.#origins.get(hints)
+  #readerOf(topic: string): LineReader {
+    const known = this.#readers.get(topic)
     if (known !== undefined) return known
     const { parser, origins, node } = this.#options
-    const named = hints.pod === '' ? '' : `${hints.pod}${hints.namespace === '' ? '' : `.${hints.namespace}`}`
-    const origin = origins.of({
-      source: 'kafka',
-      precisionNs: parser.precisionNs,
-      nodeId: named || node || `kafka:${topic}`,
-      mesh: hints.cluster,
-      logName: parser.name,
-      self: { workload: hints.app, namespace: hints.namespace, service: hints.service, version: hints.version },
+    const reader = createLineReader({
+      parser,
+      unwrapper: this.#unwrapper,
+      writer: this.#writer,
+      // Rows say that they came by Kafka; which form the lines had is the log's name.
+      origins: { of: (sender) => origins.of({ ...sender, source: 'kafka' }) },
+      sender: { nodeId: node || `kafka:${topic}`, logName: parser.name },
     })
-    if (this.#origins.size >= ORIGINS_MAX) this.#origins.clear()
-    this.#origins.set(hints, origin)
-    return origin
+    this.#readers.set(topic, reader)
+    return reader
   }
 
   #refuse(reason: string, source: RecordSource, value: Buffer, offset: number): void {
