@@ -3,6 +3,7 @@ import type { LineFault, LineParser } from '../parser.ts'
 import { readNumber } from './digits.ts'
 import { Filling } from './filling.ts'
 import { type FormatError, isFormatError, type Operator, parseFormat } from './grammar.ts'
+import { isAt } from './json-text.ts'
 import type { Shape, Target, TargetOptions } from './targets.ts'
 import { targetOf } from './targets.ts'
 import { isDigit, type TimeReader } from './time.ts'
@@ -201,11 +202,15 @@ class BacktrackingMatcher implements Matcher {
     }
     for (let end = from; end <= limit && this.#looks > 0; end++) {
       const at = end
+      this.#looks--
       if (width > 0) {
         if (width === 1) end = line.indexOf(literal, end)
         else {
           while (end <= limit && line.charCodeAt(end) !== first) end++
-          if (end <= limit && !isAt(line, end, literal)) continue
+          if (end <= limit && !isAt(line, end, literal)) {
+            this.#looks -= end - at
+            continue
+          }
         }
         if (end < 0 || end > limit) {
           this.#looks -= limit - at
@@ -228,11 +233,6 @@ class BacktrackingMatcher implements Matcher {
 
 /** Shapes that hold no blank and no quote. */
 const isClosed = (shape: number): boolean => shape >= 1 && shape <= 5
-
-function isAt(line: string, at: number, literal: string): boolean {
-  for (let k = 0; k < literal.length; k++) if (line.charCodeAt(at + k) !== literal.charCodeAt(k)) return false
-  return true
-}
 
 const isDash = (line: string, start: number, end = start + 1): boolean =>
   end - start === 1 && line.charCodeAt(start) === 45
