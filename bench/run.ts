@@ -11,5 +11,6 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   store: "the store's HTTP face: --segments 8 --statements 200",
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
+  statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
   'idle-streams': '2 000 streams that say little',
 })

@@ -9,5 +9,7 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
   'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
   'mutate-otlp': 'damaged OTLP requests: --seed 1 --count 1000000',
+  'mutate-statsd': 'damaged StatsD lines: --seed 1 --count 1000000',
+  'mutate-metrics-service': 'damaged metrics service messages: --seed 1 --count 1000000',
   outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
 })
