@@ -118,7 +118,9 @@ const WINDOW_MS = 12_000
 const EARLY_MS = 200
 /** How much earlier, as stats wait for their flush: fewer rows than by then must not be asked for. */
 const LATE_MS = 1000
-/** A process's uptime is in whole seconds. */
+/** Uptime is in whole seconds, cut off: a process began by so much earlier, and a bin of rows. */
+const UPTIME_MS = 1100
+/** The same start, as told at different moments. */
 const START_SLACK_MS = 2500
 const QUEUE_MAX = 64
 const MINUTES_MAX = 7 * 1440
@@ -380,7 +382,7 @@ class Served implements ServedLedger {
     const whole = later && !changed
     if (whole) {
       // Between its last stats and its end it served what it logged, as far as can be known.
-      const old = this.#rowsBy(name, node, stats.startedMs!) - node.rowsAtLast
+      const old = this.#rowsBy(name, node, stats.startedMs! - UPTIME_MS) - node.rowsAtLast
       node.earlier += node.raw + Math.max(0, old)
     } else {
       // Another way of counting, or nobody knows when it began: what was missing stays, no more and no less.
@@ -458,6 +460,8 @@ const OVERFLOW = new Node()
 
 /** The loggers that write to the source. */
 function loggerOf(stats: NodeStats, source: Origin['source'] | null) {
+  // Of a node that never sent a row, whichever it has says what is missing.
+  if (source === null) return stats.als ?? stats.otlp
   if (source === 'als') return stats.als
   return source === 'otlp' ? stats.otlp : null
 }
