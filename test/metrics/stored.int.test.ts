@@ -156,6 +156,29 @@ it('stores series, samples, histograms and spans as the store reads them', async
   ])
 })
 
+it('finds what the store has lost of stats and spans, and stores it again', async () => {
+  const database = await createTestDatabase(test)
+  const { metrics, sink, delivery, stop } = await startMetricsPipeline(test, await folder(), database)
+  const series = metrics.series(identity())
+  const at = Date.now() - 1000
+  for (let n = 0; n < 100; n++) metrics.setCounter(series, at + n, n)
+  await metrics.synced()
+  await expect.poll(() => delivery.stats().deliveredSegments, { timeout: 10_000 }).toBeGreaterThan(0)
+  const counts = 'SELECT (SELECT count() FROM samples) AS samples, (SELECT count() FROM series) AS series'
+  const [stored] = await database.rows<Record<string, number>>(counts)
+  expect(stored).toEqual({ samples: 100, series: 1 })
+  // All of one table, and a part of another twice.
+  const run = (sql: string) =>
+    database.clickhouse.execute({ sql, params: {} }, { signal: new AbortController().signal })
+  await run('TRUNCATE TABLE samples')
+  await run('INSERT INTO series SELECT * FROM series')
+  sink.engineStarted()
+  expect(await sink.settle(new AbortController().signal)).toEqual({ status: 'accepted' })
+  expect(await database.rows(counts)).toEqual([stored])
+  expect(sink.counters).toMatchObject({ daysMissing: 1, daysWrong: 1 })
+  await stop()
+})
+
 it('has every acknowledged value once though writer and engine are killed again and again', async () => {
   const seed = 20_260_102
   const random = seededRandom(seed)

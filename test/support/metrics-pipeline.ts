@@ -24,6 +24,7 @@ export async function startMetricsPipeline(test: TestStore, dir: string, databas
   return {
     ...opened,
     sink,
+    delivery,
     async stop() {
       await opened.stop()
       for (const deadline = Date.now() + 20_000; delivery.backlog().segments > 0; await sleep(10)) {

@@ -1,5 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { createStoreRetention, rowsDroppedBefore } from '../../../src/adapters/clickhouse/retention.ts'
+import {
+  createStoreRetention,
+  metricsDroppedBefore,
+  rowsDroppedBefore,
+} from '../../../src/adapters/clickhouse/retention.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createTestDatabase, never, type TestDatabase } from '../../support/clickhouse.ts'
@@ -64,6 +68,25 @@ it('drops the oldest days first, of all row tables, counts them and remembers it
     { n: 20_000, day: new Date((today - 1) * DAY_MS).toISOString().slice(0, 10) },
   ])
   expect(await database.rows('SELECT count() AS n FROM attempts')).toEqual([{ n: 200 }])
+})
+
+it('drops days of stats once there is one day of rows left', async () => {
+  const database = await filled(2)
+  for (const table of ['samples', 'histograms', 'series']) {
+    await database.clickhouse.execute(
+      {
+        sql: `INSERT INTO ${table} (time, segment) SELECT toDateTime64(toDate(${today}) - number % 3, 3, 'UTC'), '' FROM numbers(30)`,
+        params: {},
+      },
+      { signal: never },
+    )
+  }
+  expect(await retention(database, 1000).enforce(never)).toMatchObject({ over: true, partitionsDropped: 2 + 6 })
+  expect(await metricsDroppedBefore(database.clickhouse, never)).toBe(today)
+  expect(await rowsDroppedBefore(database.clickhouse, never)).toBe(today)
+  for (const table of ['samples', 'histograms', 'series']) {
+    expect(await database.rows(`SELECT count() AS n FROM ${table}`)).toEqual([{ n: 10 }])
+  }
 })
 
 it('keeps the newest day, and says that the store is over its room', async () => {
