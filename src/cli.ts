@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { type App, startApp } from './app.ts'
 import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './config.ts'
 import { SidecastError } from './errors.ts'
+import { createForm, isFormProblem } from './ingest/lines/forms.ts'
 import { nearest } from './lib/nearest.ts'
 import { formatJournalList, formatJournalVerify } from './pipeline/journal-report.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -24,6 +25,11 @@ const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage:
   run: { run: runCommand, usage: 'run [--config FILE] [--data DIR] [--role all] [--set a.b.c=value]…' },
   'check-config': { run: checkConfigCommand, usage: 'check-config FILE [--effective]' },
   demo: { run: demoCommand, usage: 'demo [--data DIR] [--set a.b.c=value]… [--seconds N]' },
+  backfill: {
+    run: backfillCommand,
+    usage:
+      'backfill [--preset NAME|--format FORMAT] [--node ID] [--service NAME] [--url URL] [--config FILE] [--data DIR] [--json] FILE…',
+  },
   journal: { run: journalCommand, usage: 'journal ls|verify [--data DIR]' },
   version: { run: versionCommand, usage: 'version' },
 }
@@ -174,6 +180,55 @@ async function demoCommand(args: readonly string[], world: World): Promise<numbe
     print: (line) => world.stderr(`${line}\n`),
     env: world.env,
     log,
+  })
+}
+
+async function backfillCommand(args: readonly string[], world: World): Promise<number> {
+  const text = { type: 'string' } as const
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: {
+      ...RUN_OPTIONS,
+      url: text,
+      preset: text,
+      format: text,
+      node: text,
+      service: text,
+      json: { type: 'boolean' },
+    },
+    allowPositionals: true,
+    strict: true,
+  })
+  const { url, preset, format, node, service } = values
+  const { requireFiles, runBackfill } = await import('./backfill/command.ts')
+  requireFiles(positionals)
+  const form = createForm({ preset, format })
+  if (isFormProblem(form)) {
+    throw new SidecastError(
+      'SC1207',
+      `--${form.option}: ${form.problem}`,
+      form.help === undefined ? {} : { help: form.help },
+    )
+  }
+  const stop = new AbortController()
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    world.onSignal(name, () => (stop.signal.aborted ? world.exitNow(1) : stop.abort()))
+  }
+  return runBackfill({
+    files: positionals,
+    url,
+    preset,
+    format,
+    node,
+    service,
+    configure: (overrides) => {
+      const input = configInput(values, world)
+      return requireConfig({ ...input, set: [...(input.set ?? []), ...overrides] }).config
+    },
+    columns: values.json === true || !process.stderr.isTTY ? null : () => process.stderr.columns,
+    signal: stop.signal,
+    stdout: (line) => world.stdout(line),
+    stderr: (line) => world.stderr(line),
   })
 }
 

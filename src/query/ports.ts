@@ -51,7 +51,7 @@ export interface WebPage extends TextPage {
 export interface LogsPort {
   take(request: LogsUpload): Promise<LogsTaken>
   /** How far the content of a key is stored. */
-  position(key: string): { readonly position: number; readonly checked: number; readonly crc: number } & LogsCounts
+  position(key: string): LogsPosition
 }
 export interface LogsUpload {
   readonly body: Readable
@@ -66,6 +66,12 @@ export interface LogsUpload {
   readonly from?: number | undefined
   readonly peer: string
   readonly signal: AbortSignal
+}
+export interface LogsPosition extends LogsCounts {
+  readonly position: number
+  readonly checked: number
+  readonly crc: number
+  readonly marks: readonly number[]
 }
 export interface LogsCounts {
   readonly accepted: number

@@ -88,6 +88,8 @@ export interface LogsPosition {
   readonly position: number
   readonly checked: number
   readonly crc: number
+  /** CRC-32 of the first 64 · 4^k bytes, as many as there are. */
+  readonly marks: readonly number[]
   readonly accepted: number
   readonly rejected: number
 }
@@ -182,10 +184,10 @@ class Logs implements LogsReceiver {
 
   position(key: string): LogsPosition {
     const state = this.#keys.find(key)
-    if (state === null) return { position: 0, checked: 0, crc: 0, accepted: 0, rejected: 0 }
+    if (state === null) return { position: 0, checked: 0, crc: 0, marks: [], accepted: 0, rejected: 0 }
     const { prefix, replayFrom, accepted, rejected } = state
     const position = replayFrom < 0 || state.reader !== null ? prefix.bytes : replayFrom
-    return { position, checked: prefix.bytes, crc: prefix.crc, accepted, rejected }
+    return { position, checked: prefix.bytes, crc: prefix.crc, marks: prefix.marks, accepted, rejected }
   }
 
   async start(): Promise<void> {}
@@ -308,7 +310,7 @@ class Logs implements LogsReceiver {
       state.replayFrom = replayFrom
       state.accepted = before.accepted + source.added
       state.rejected = rejected
-      state.reader = parts ? reader : null
+      state.reader = parts && reader.holds ? reader : null
       state.source = null
     }
     const seen = parts ? null : new Prefix()

@@ -28,6 +28,7 @@ const positionAnswer = Type.Object({
   position: Type.Integer({ description: 'Bytes of the content that need not be sent' }),
   checked: Type.Integer({ description: 'Bytes that `crc` is of' }),
   crc: Type.Integer({ description: 'CRC-32 of the content stored so far' }),
+  marks: Type.Array(Type.Integer(), { description: 'CRC-32 of its first 64, 256, 1024 … bytes' }),
   accepted: Type.Integer(),
   rejected: Type.Integer(),
 })

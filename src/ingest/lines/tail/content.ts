@@ -49,8 +49,8 @@ export function compressionOf(bytes: Uint8Array): Compression {
 }
 
 /** The content of a file from its begin. Ends with an error where the file is damaged, or not complete. */
-export function contentOf(fd: number, compression: Compression): Readable {
-  const raw = Readable.from(chunksOf(fd), { objectMode: false, highWaterMark: CHUNK_BYTES })
+export function contentOf(fd: number, compression: Compression, onRead?: (offset: number) => void): Readable {
+  const raw = Readable.from(chunksOf(fd, onRead), { objectMode: false, highWaterMark: CHUNK_BYTES })
   if (compression === null) return raw
   const decompress = compression === 'gzip' ? createGunzip({ chunkSize: CHUNK_BYTES }) : createZstdDecompress()
   raw.on('error', (error) => decompress.destroy(error))
@@ -61,11 +61,12 @@ export function contentOf(fd: number, compression: Compression): Readable {
 const CHUNK_BYTES = 256 << 10
 
 /** Never closes the file, and has no read under way when it is left: a stream of Node's would, and might. */
-function* chunksOf(fd: number): Generator<Buffer> {
+function* chunksOf(fd: number, onRead?: (offset: number) => void): Generator<Buffer> {
   for (let offset = 0; ; ) {
     const chunk = readAt(fd, CHUNK_BYTES, offset)
     if (chunk.length === 0) return
     offset += chunk.length
+    onRead?.(offset)
     yield chunk
   }
 }
@@ -116,6 +117,8 @@ export function beginAlike(one: Buffer, other: Buffer): Likeness {
 export function stillThere(fd: number, prefix: Prefix): boolean {
   return prefix.endsWith(readAt(fd, prefix.tailBytes, prefix.bytes - prefix.tailBytes))
 }
+
+export const readStart = (fd: number, bytes: number): Buffer => readAt(fd, bytes, 0)
 
 function readAt(fd: number, bytes: number, offset: number): Buffer {
   const buffer = Buffer.allocUnsafe(bytes)
