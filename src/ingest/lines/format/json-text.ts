@@ -14,6 +14,12 @@ export function skipBlanks(line: string, at: number): number {
   }
 }
 
+/** Whether `text` stands at `at`. By hand: `startsWith` is a call into the runtime. */
+export function isAt(line: string, at: number, text: string): boolean {
+  for (let k = 0; k < text.length; k++) if (line.charCodeAt(at + k) !== text.charCodeAt(k)) return false
+  return true
+}
+
 /** The place of the quote that ends the text whose opening quote is at `at`. */
 export function endOfText(line: string, at: number): number {
   let end = line.indexOf('"', at + 1)

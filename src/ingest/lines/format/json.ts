@@ -3,7 +3,7 @@ import type { LineFault } from '../parser.ts'
 import { readNumber } from './digits.ts'
 import { Filling } from './filling.ts'
 import { type FormatError, isFormatError, parseFormat } from './grammar.ts'
-import { endOfNested, endOfScalar, endOfText, skipBlanks, unescaped } from './json-text.ts'
+import { endOfNested, endOfScalar, endOfText, isAt, skipBlanks, unescaped } from './json-text.ts'
 import { type Target, type TargetOptions, targetOf } from './targets.ts'
 import { compileMatcher, type FormatParser, fillTime, type Matcher, precisionOf } from './text.ts'
 
@@ -65,7 +65,7 @@ export class Group {
 
   /** Whether the key that begins at `at` is number `k`. */
   isNext(k: number, line: string, at: number): boolean {
-    return k < this.#quoted.length && line.startsWith(this.#quoted[k]!, at)
+    return k < this.#quoted.length && isAt(line, at, this.#quoted[k]!)
   }
 
   /** Length of key `k` with its quotes. */
@@ -206,7 +206,7 @@ export class JsonParser implements FormatParser {
       if (group?.isNext(next, line, at) === true) {
         field = group.fields[next]
         at += group.width(next++)
-      } else if (depth === 0 && this.#at < this.#lastKeys.length && line.startsWith(this.#lastKeys[this.#at]!, at)) {
+      } else if (depth === 0 && this.#at < this.#lastKeys.length && isAt(line, at, this.#lastKeys[this.#at]!)) {
         name = this.#lastNames[this.#at]!
         field = this.#lastFields[this.#at]
         at += this.#lastKeys[this.#at++]!.length
