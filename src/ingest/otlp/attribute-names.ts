@@ -431,11 +431,10 @@ export const ACCESS_LOG_TYPES = [
   'UdpSessionEnd',
   'TcpConnectionStart',
 ]
-const entryType: AttributeTarget = {
+export const ENTRY_TYPE: AttributeTarget = {
   text: (entry, _parts, value) => {
     const type = ACCESS_LOG_TYPES.indexOf(value)
     if (type > 0) entry.type = type
-    if (value.startsWith('Tcp') || value.startsWith('Udp')) entry.tcp = true
   },
   number: (entry, _parts, value) => {
     if (value < ACCESS_LOG_TYPES.length) entry.type = Math.trunc(value)
@@ -628,8 +627,8 @@ const NORMALISED: ReadonlyMap<string, AttributeTarget> = new Map<string, Attribu
   ['grpc_status_code', grpcStatus],
   ['attempts', count('attempts')],
   ['upstream_request_attempt_count', count('attempts')],
-  ['access_log_type', entryType],
-  ['entry_type', entryType],
+  ['access_log_type', ENTRY_TYPE],
+  ['entry_type', ENTRY_TYPE],
   ['start_time', partText('start')],
   ['route_name', route],
   ['route', route],

@@ -1,7 +1,7 @@
 import { createGenerations } from '../../lib/generations.ts'
 import type { AccessEntry } from '../entry/entry.ts'
 import { type AnyValueReader, createAnyValueReader } from './any-value.ts'
-import { type AttributeTarget, EntryParts, finishParts, resolveAttribute } from './attribute-names.ts'
+import { type AttributeTarget, ENTRY_TYPE, EntryParts, finishParts, resolveAttribute } from './attribute-names.ts'
 import { Fields, LEN } from './fields.ts'
 import { lenientText } from './text.ts'
 
@@ -20,8 +20,10 @@ export interface AttributeReader {
   /** Attributes of this record that were something known and had a value; and those that only an access log has. */
   readonly known: number
   readonly evidence: number
-  /** The finest duration of this record; 0 when it had none. */
+  /** What its coarsest duration is exact to, ns; 0 when it had none. */
   readonly precisionNs: number
+  /** Whether it said its access log type, or that it has none. */
+  readonly typeSaid: boolean
   /** Values cut because of limits, since ever. */
   readonly cut: number
 }
@@ -70,6 +72,7 @@ class Reader implements AttributeReader {
   known = 0
   evidence = 0
   precisionNs = 0
+  typeSaid = false
   readonly #options: AttributeReaderOptions
   readonly #valueBytesMax: number
   readonly #slots = createGenerations<string, Slot>(SLOTS_MAX)
@@ -93,6 +96,7 @@ class Reader implements AttributeReader {
     this.known = 0
     this.evidence = 0
     this.precisionNs = 0
+    this.typeSaid = false
     if (this.#parts.used) this.#parts.reset()
   }
 
@@ -177,6 +181,7 @@ class Reader implements AttributeReader {
     // What Envoy writes for nothing. That the sender has such an attribute at all still says what it is.
     if (length === 1 && bytes[start] === DASH) {
       if (slot.target.evidence) this.evidence++
+      if (slot.target === ENTRY_TYPE) this.typeSaid = true
       return
     }
     if (slot.target.number !== undefined) {
@@ -222,10 +227,11 @@ class Reader implements AttributeReader {
 
   #note(slot: Slot): void {
     const { target } = slot
+    if (target === ENTRY_TYPE) this.typeSaid = true
     if (!slot.tag) this.known++
     if (target.evidence) this.evidence++
     const { precisionNs } = target
-    if (precisionNs > 0 && (this.precisionNs === 0 || precisionNs < this.precisionNs)) this.precisionNs = precisionNs
+    if (precisionNs > this.precisionNs) this.precisionNs = precisionNs
   }
 
   #slotOf(bytes: Uint8Array, view: DataView, start: number, end: number, place: number): Slot {

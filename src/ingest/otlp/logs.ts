@@ -1,4 +1,5 @@
 import type { EntryWriter } from '../entry/entry.ts'
+import { settle } from '../lines/format/filling.ts'
 import type { LineParser } from '../lines/parser.ts'
 import { type AttributeReader, createAttributeReader } from './attribute-reader.ts'
 import { count, type Decoded } from './counters.ts'
@@ -165,8 +166,10 @@ class Decoder implements LogsDecoder {
       return
     }
     attributes.finish(entry)
-    const finest = attributes.precisionNs > 0 ? attributes.precisionNs : precisionNs
-    if (!writer.add(resource.origin(finest > 0 ? finest : MS))) this.#refuse('no_room', this.#scope.from)
+    // What a line says is settled by its parser.
+    if (precisionNs === 0) settle(entry, attributes.typeSaid)
+    const coarsest = Math.max(precisionNs, attributes.precisionNs)
+    if (!writer.add(resource.origin(coarsest > 0 ? coarsest : MS))) this.#refuse('no_room', this.#scope.from)
   }
 
   /** Everything of the record but a body that is a line. False: not protobuf. */
