@@ -11,6 +11,8 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   store: "the store's HTTP face: --segments 8 --statements 200",
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
+  'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',
   statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
+  scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
   'idle-streams': '2 000 streams that say little',
 })

@@ -7,9 +7,11 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'kill-main': 'kill -9 of the main process under load: --kills 300 --seed 1',
   'kill-store': "kill -9 of the store's process in the middle of inserts: --kills 500 --seed 1",
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
+  'kill-tail': 'kill -9 of the process that follows a log, in the middle of rotations: KILLS ROTATIONS SEED RUNS',
   'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
   'mutate-otlp': 'damaged OTLP requests: --seed 1 --count 1000000',
   'mutate-statsd': 'damaged StatsD lines: --seed 1 --count 1000000',
   'mutate-metrics-service': 'damaged metrics service messages: --seed 1 --count 1000000',
+  'mutate-receivers': 'damaged scrape pages, Fluentd messages, syslog streams: --seed 1 --count 1000000 --what text',
   outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
 })
