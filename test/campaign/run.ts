@@ -9,6 +9,7 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
   'kill-tail': 'kill -9 of the process that follows a log, in the middle of rotations: KILLS ROTATIONS SEED RUNS',
   'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
+  'mutate-lines': 'damaged lines of access logs: --seed 1 --count 1000000',
   'mutate-otlp': 'damaged OTLP requests: --seed 1 --count 1000000',
   'mutate-statsd': 'damaged StatsD lines: --seed 1 --count 1000000',
   'mutate-metrics-service': 'damaged metrics service messages: --seed 1 --count 1000000',

@@ -46,11 +46,12 @@ export const kmesh: LineParser = {
 const LOGRUS = /^time="[^"]*" level=\w+ msg="$/
 const HEAD = /^accesslog: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,9})? [+-]\d{4})(?: [A-Z]{2,5})?(?: m=\S+)? /
 
-/** Between commas or, before some keys, blanks; no value contains either. */
+/** Between commas or, before some keys, blanks; no value contains either. In logrus's `msg` a quote ends the last one. */
 function pairs(text: string): Map<string, string> {
   const values = new Map<string, string>()
-  for (const match of text.matchAll(/([A-Za-z_][\w.]{0,63})=([^\s,"]*)/g)) {
-    if (values.size < PAIRS_MAX) values.set(match[1]!, match[2]!)
+  for (const pair of text.split(/[\s,]+/, PAIRS_MAX)) {
+    const equals = pair.indexOf('=')
+    if (equals > 0) values.set(pair.slice(0, equals), pair.slice(equals + 1).replace(/"$/, ''))
   }
   return values
 }
