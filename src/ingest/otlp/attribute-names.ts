@@ -775,6 +775,18 @@ const HEADERS: readonly (readonly [string, HeaderKind])[] = [
   ['custom_tags.', 'customTags'],
 ]
 
+/** Request headers that are columns of their own. (Old conventions write `_` for `-`.) */
+const OWN_COLUMNS: ReadonlyMap<string, AttributeTarget> = new Map([
+  [':authority', authority],
+  ['host', authority],
+  [':method', method],
+  [':path', path],
+  ['user-agent', userAgent],
+  ['referer', text('referer')],
+  ['x-forwarded-for', text('forwardedFor')],
+  ['x-request-id', requestId],
+])
+
 /** Names that the configuration may map an attribute to. */
 export const TARGET_NAMES: readonly string[] = [...NORMALISED.keys()]
 
@@ -800,6 +812,8 @@ function headerTarget(name: string): AttributeTarget | null {
   for (const [prefix, kind] of HEADERS) {
     if (!name.startsWith(prefix) || name.length === prefix.length) continue
     const rest = name.slice(prefix.length)
+    const own = kind === 'requestHeaders' ? OWN_COLUMNS.get(rest.toLowerCase().replaceAll('_', '-')) : undefined
+    if (own !== undefined) return own
     return pair(kind, kind === 'filterState' || kind === 'customTags' ? rest : rest.toLowerCase())
   }
   return null

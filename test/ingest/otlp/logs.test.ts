@@ -229,6 +229,11 @@ describe('attributes of an access log record', () => {
       { request_headers: { 'x-team': 'a,b', authorization: '*' } },
     ],
     [
+      'headers that are columns',
+      { ...CODE, 'http.request.header.x-request-id': 'r-1', 'http.request.header.user_agent': ['curl'] },
+      { request_text: 'r-1', user_agent: 'curl', request_headers: {} },
+    ],
+    [
       'what is nothing known is a tag',
       { ...CODE, 'team.owner': 'blue', n: 7 },
       { custom_tags: { 'team.owner': 'blue', n: '7' } },
