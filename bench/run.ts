@@ -3,6 +3,7 @@ import { runOne } from './support/run-one.ts'
 // `npm run bench -- NAME [options]`: one question, one file, one line of JSON.
 await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   decode: 'access log entries into columns: --seconds 20',
+  lines: 'lines of access logs into columns, text and JSON: --seconds 3',
   grpc: 'receiving alone',
   journal: 'append, CRC and fsync: --rows 2000000',
   histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
