@@ -4,6 +4,7 @@ import { runOne } from './support/run-one.ts'
 await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   decode: 'access log entries into columns: --seconds 20',
   lines: 'lines of access logs into columns, text and JSON: --seconds 3',
+  'log-lines': 'the whole path of log lines: --form json|text --via http|files --count 1000000',
   grpc: 'receiving alone',
   journal: 'append, CRC and fsync: --rows 2000000',
   histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
