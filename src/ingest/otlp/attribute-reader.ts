@@ -41,23 +41,26 @@ interface Slot {
   readonly name: string
   readonly target: AttributeTarget
   readonly tag: boolean
-  /** By the last byte and the length of the value. */
-  readonly values: (Remembered | undefined)[]
+  /** Null until it had a text. */
+  values: Remembered | null
   /** Found again less missed, within bounds. Below 0 too often: values are all different, and not remembered any more. */
   score: number
 }
 
+/** Texts that a key had lately, each at the place that a few of its bytes name. */
 interface Remembered {
+  /** `REMEMBERED_BYTES_MAX` for each place. */
   readonly bytes: DataView
-  readonly text: string
+  readonly lengths: Int32Array
+  readonly texts: string[]
 }
 
-/** Of 20 000 keys half are forgotten when it is full: a sender that makes up keys costs no more than this. */
-const SLOTS_MAX = 20_000
+/** Half of the keys are forgotten when so many are known: a sender that makes up keys costs 8 MB and no more. */
+const SLOTS_MAX = 4096
 /** Places that are remembered, over all senders; a record with more attributes looks the rest up. */
 const PLACES_MAX = 256
 const REMEMBERED = 16
-const REMEMBERED_BYTES_MAX = 160
+const REMEMBERED_BYTES_MAX = 112
 const SCORE_MAX = 64
 const KEY_BYTES_MAX = 256
 const MAP = 6
@@ -200,16 +203,20 @@ class Reader implements AttributeReader {
       this.#give(slot, lenientText(bytes, start, to), entry)
       return
     }
-    const index = (length ^ bytes[end - 1]!) & (REMEMBERED - 1)
-    let remembered = slot.values[index]
-    if (remembered !== undefined && same(remembered.bytes, view, start, length)) {
+    slot.values ??= remember()
+    const { lengths, texts, bytes: kept } = slot.values
+    const index =
+      (length + bytes[end - 1]! + 3 * bytes[start + (length >> 1)]! + 5 * bytes[start + (length >> 2)]!) % REMEMBERED
+    const at = index * REMEMBERED_BYTES_MAX
+    if (lengths[index] === length && same(kept, at, view, start, length)) {
       if (slot.score < SCORE_MAX) slot.score++
     } else {
       slot.score--
-      remembered = { bytes: copyOf(bytes, start, end), text: lenientText(bytes, start, end) }
-      slot.values[index] = remembered
+      lengths[index] = length
+      for (let k = 0; k < length; k++) kept.setUint8(at + k, bytes[start + k]!)
+      texts[index] = lenientText(bytes, start, end)
     }
-    this.#give(slot, remembered.text, entry)
+    this.#give(slot, texts[index]!, entry)
   }
 
   #give(slot: Slot, text: string, entry: AccessEntry): void {
@@ -237,7 +244,8 @@ class Reader implements AttributeReader {
   #slotOf(bytes: Uint8Array, view: DataView, start: number, end: number, place: number): Slot {
     if (place < 0 || place >= PLACES_MAX) return this.#slotByName(lenientText(bytes, start, end))
     const last = this.#places[place]
-    if (last !== undefined && same(last.key, view, start, end - start)) return last
+    const length = end - start
+    if (last?.key.byteLength === length && same(last.key, 0, view, start, length)) return last
     const slot = this.#slotByName(lenientText(bytes, start, end))
     this.#places[place] = slot
     return slot
@@ -249,11 +257,11 @@ class Reader implements AttributeReader {
     const target = resolveAttribute(name, this.#options.extra)
     const key = Buffer.from(name, 'utf8')
     const slot: Slot = {
-      key: copyOf(key, 0, key.length),
+      key: new DataView(Uint8Array.from(key).buffer),
       name,
       target,
       tag: target.tag === name,
-      values: new Array<Remembered | undefined>(REMEMBERED).fill(undefined),
+      values: null,
       score: 0,
     }
     this.#slots.set(name, slot)
@@ -268,22 +276,23 @@ function itemOf(value: string | boolean): string {
   return Array.isArray(items) && items.every((item) => typeof item === 'string') ? items.join(',') : value
 }
 
-function copyOf(bytes: Uint8Array, start: number, end: number): DataView {
-  const copy = new Uint8Array(end - start)
-  copy.set(bytes.subarray(start, end))
-  return new DataView(copy.buffer)
+function remember(): Remembered {
+  return {
+    bytes: new DataView(new ArrayBuffer(REMEMBERED * REMEMBERED_BYTES_MAX)),
+    lengths: new Int32Array(REMEMBERED).fill(-1),
+    texts: new Array<string>(REMEMBERED).fill(''),
+  }
 }
 
 /** Four bytes at a time; the last four may overlap the ones before. */
-function same(known: DataView, view: DataView, start: number, length: number): boolean {
-  if (known.byteLength !== length) return false
+function same(known: DataView, at: number, view: DataView, start: number, length: number): boolean {
   if (length < 4) {
-    for (let k = 0; k < length; k++) if (known.getUint8(k) !== view.getUint8(start + k)) return false
+    for (let k = 0; k < length; k++) if (known.getUint8(at + k) !== view.getUint8(start + k)) return false
     return true
   }
   const last = length - 4
-  if (known.getInt32(last) !== view.getInt32(start + last)) return false
-  for (let k = 0; k < last; k += 4) if (known.getInt32(k) !== view.getInt32(start + k)) return false
+  if (known.getInt32(at + last) !== view.getInt32(start + last)) return false
+  for (let k = 0; k < last; k += 4) if (known.getInt32(at + k) !== view.getInt32(start + k)) return false
   return true
 }
 

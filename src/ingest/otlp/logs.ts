@@ -5,7 +5,7 @@ import { type AttributeReader, createAttributeReader } from './attribute-reader.
 import { count, type Decoded } from './counters.ts'
 import { FIXED64, Fields, LEN } from './fields.ts'
 import type { Resource, ResourceReader, Sender } from './resource.ts'
-import { lenientText } from './text.ts'
+import { hexText, lenientText } from './text.ts'
 
 /**
  * Access log records of an `ExportLogsServiceRequest`, from wire bytes straight into the entries of an EntryWriter.
@@ -292,5 +292,5 @@ function hex(fields: Fields): string {
   const { bytes, view, from, to } = fields
   let any = 0
   for (let p = from; p < to; p += 4) any |= view.getUint32(p)
-  return any === 0 ? '' : Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('hex')
+  return any === 0 ? '' : hexText(bytes, from, to)
 }

@@ -4,19 +4,23 @@
  * that a request looks the same by either way.
  */
 export function lenientText(bytes: Uint8Array, from: number, to: number): string {
-  const text = sliceOf(bytes, from, to)
+  const text = sliceable(bytes).utf8Slice(from, to)
   return text.includes('\uFFFD') ? sanitised(bytes, from, to) : text
 }
 
-/** `utf8Slice` is a method of every Buffer, and half the time of `toString`; the types do not know it. */
+/** Methods of every Buffer, in half the time of `toString`; the types do not know them. */
 interface Sliceable extends Uint8Array {
   utf8Slice(from: number, to: number): string
+  hexSlice(from: number, to: number): string
 }
 
-function sliceOf(bytes: Uint8Array, from: number, to: number): string {
-  return 'utf8Slice' in bytes
-    ? (bytes as Sliceable).utf8Slice(from, to)
-    : Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('utf8')
+function sliceable(bytes: Uint8Array): Sliceable {
+  return ('utf8Slice' in bytes ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)) as Sliceable
+}
+
+/** Bytes in hexadecimal. */
+export function hexText(bytes: Uint8Array, from: number, to: number): string {
+  return sliceable(bytes).hexSlice(from, to)
 }
 
 function sanitised(bytes: Uint8Array, from: number, to: number): string {
