@@ -11,6 +11,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   ingest: 'the whole path over gRPC: [--stage] [--count 3000000] [--rate 20000 --seconds 600]',
   insert: 'segments into the embedded engine',
   store: "the store's HTTP face: --segments 8 --statements 200",
+  otlp: 'OTLP access log records: [--seconds 8] [--product --count 2000000]',
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
   'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',

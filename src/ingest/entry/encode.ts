@@ -230,8 +230,9 @@ export class EntryEncoder {
 
   #own(entry: AccessEntry): void {
     const said = entry.source.known || entry.destination.known || entry.reporter !== ''
-    const answered = entry.answered && entry.responseCodeDetails === '' && entry.upRxBeginNs < 0
-    const more = said || answered || entry.grpcStatus >= 0 || entry.listener !== '' || entry.pathTemplate !== ''
+    const bare = entry.responseCodeDetails === '' && entry.upRxBeginNs < 0
+    const answered = !bare ? 0 : entry.answered ? 1 : entry.untold ? 2 : 0
+    const more = said || answered > 0 || entry.grpcStatus >= 0 || entry.listener !== '' || entry.pathTemplate !== ''
     if (!more && entry.flags === '') return
     const flags = entry.flags === '' ? null : this.#flags.encode(entry.flags)
     const otherFlags = flags !== null && (flags.bits !== 0 || flags.text !== '')
@@ -248,7 +249,7 @@ export class EntryEncoder {
       this.#bytes(50, this.#party(entry.source, entry.reporter))
       if (entry.destination.known) this.#bytes(58, this.#party(entry.destination, ''))
     }
-    if (answered) this.#number(64, 1)
+    if (answered > 0) this.#number(64, answered)
     this.#finish(start)
   }
 
@@ -528,9 +529,9 @@ function portOf(text: string, from: number): number {
   return port
 }
 
-/** Writes a whole number from 0 to 2^53; returns the position after it. */
+/** Writes a whole number from 0 to 2^53, what is larger as that; returns the position after it. */
 function varint(bytes: Uint8Array, p: number, value: number): number {
-  let rest = value
+  let rest = Math.min(value, Number.MAX_SAFE_INTEGER)
   if (rest > 0x7fffffff) {
     for (; rest > 0x7fffffff; rest = Math.floor(rest / 128)) bytes[p++] = (rest % 128) | 128
   }

@@ -49,6 +49,8 @@ export class AccessEntry {
   attempts = 0
   /** An answer came from the upstream. For sources that have neither response code details nor the point of its first byte. */
   answered = false
+  /** The source has no way to say whether the service or the proxy answered: neither details, nor points, nor `answered`. */
+  untold = false
 
   /** Any method; one that ALS has no number for is kept as the request header `:method`. */
   method = ''
@@ -153,6 +155,7 @@ export class AccessEntry {
     this.downstreamTransportFailure = ''
     this.attempts = 0
     this.answered = false
+    this.untold = false
     this.method = ''
     this.protocol = ''
     this.scheme = ''

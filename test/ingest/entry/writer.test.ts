@@ -172,6 +172,23 @@ test('texts of any length and any characters come through as they are', () => {
   }
 })
 
+test('numbers that are none, or larger than any, end', () => {
+  for (const value of [Number.POSITIVE_INFINITY, Number.NaN, 1e300, -1e300, 0.5, 2 ** 31, 2 ** 32, 2 ** 53 - 1]) {
+    const [row] = rows((entry) => {
+      entry.method = 'GET'
+      entry.startSeconds = 1_700_000_000
+      entry.durationNs = value
+      entry.rxEndNs = value
+      entry.responseBodyBytes = value
+      entry.attempts = value
+      entry.route = 'after'
+    })
+    expect(row!.route, String(value)).toBe('after')
+    const exact = Number.isSafeInteger(value)
+    if (exact) expect(row).toMatchObject({ response_body_bytes: BigInt(value), t_rx_end: BigInt(value) })
+  }
+})
+
 test('an entry of more than 16 KiB is one row', () => {
   const [row] = rows((entry) => {
     entry.method = 'GET'

@@ -24,7 +24,8 @@ export function readNumber(line: string, from: number, to: number): number {
   }
   if (to - from > 64) return Number.NaN
   const text = line.slice(from, to)
-  return NUMBER.test(text) ? Number(text) : Number.NaN
+  const value = NUMBER.test(text) ? Number(text) : Number.NaN
+  return Number.isFinite(value) ? value : Number.NaN
 }
 
 const NUMBER = /^[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?$/

@@ -238,6 +238,7 @@ test.each([
 
 test('a value out of its range is a fault of the line', () => {
   expect(entryOf(envoy, line({}).replace(' 200 ', ' 99999 '))).toBe('bad_value')
+  expect(entryOf(envoy, line({}).replace(' 43 ', ' 1e999 '))).not.toBeInstanceOf(AccessEntry)
 })
 
 test('a line beyond the limit is refused', () => {
