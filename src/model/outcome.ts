@@ -146,6 +146,26 @@ export function classify(
   return by | answer
 }
 
+/**
+ * Of sources that cannot say whether the service answered, such as a line with nothing but a code: as `classify`, but
+ * unknown where the absence of an answer from upstream alone would make it the proxy's own. A request without so much as
+ * a code is unknown altogether.
+ */
+export function classifyUntold(
+  code: number,
+  flags: number,
+  grpcStatus: number,
+  details: number,
+  finished: boolean,
+  http: boolean,
+): number {
+  const kind = details & DETAILS_MASK
+  if (finished && http && code < 0 && flags === 0 && kind === DETAILS_NONE && grpcStatus < 0)
+    return BY_UNKNOWN | UNKNOWN
+  const classified = classify(code, flags, grpcStatus, details, finished, http, true)
+  return kind === DETAILS_NONE && classified >> 3 === BY_UPSTREAM >> 3 ? BY_UNKNOWN | classOf(classified) : classified
+}
+
 /** HTTP without a code: nothing was sent, so the client left, unless a flag says that the proxy gave up first. */
 function withoutCode(flags: number, kind: number): number {
   if ((flags & LEFT) !== 0 || kind === DETAILS_CLIENT) return BY_CLIENT | ABORTED

@@ -340,8 +340,8 @@ const POINT_VARIABLES = ['t0', 't1', 't2', 't3', 't4', 't5', 't6']
 /** Most rows are plain successes: the first rule of `classify`, without the call. */
 const classified = (table: number): string =>
   table === 2
-    ? 'const classified=classify(code,fl,grpc,details,false,http,t3>=0||an!==0);'
-    : 'const classified=code===200&&fl===0&&details===DETAILS_UPSTREAM&&grpc<=0?PLAIN_SUCCESS:classify(code,fl,grpc,details,true,http,t3>=0||an!==0);'
+    ? 'const classified=classify(code,fl,grpc,details,false,http,t3>=0||an===1);'
+    : 'const classified=code===200&&fl===0&&details===DETAILS_UPSTREAM&&grpc<=0?PLAIN_SUCCESS:an===2?classifyUntold(code,fl,grpc,details,true,http):classify(code,fl,grpc,details,true,http,t3>=0||an===1);'
 
 export interface RowSource {
   /** Body of a function of the bindings that `decode.ts` gives it; it returns the row function. */

@@ -11,7 +11,7 @@
  *       string path_template = 5;
  *       Any source = 6;                     // what the sender itself says of the two ends, see `SAID_TYPE`
  *       Any destination = 7;
- *       bool answered = 8;                  // bytes of an answer came from the upstream, though no point says when
+ *       uint32 answered = 8;                // 1: the upstream answered, though no point says when; 2: the sender cannot say
  *     }
  */
 export const OWN_FIELDS = 19_000

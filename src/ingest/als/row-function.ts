@@ -1,7 +1,7 @@
 import { Dictionary, intern, internLast } from '../../model/dictionary.ts'
 import { cutLength, type Heap, type Room, viewOf } from '../../model/heap.ts'
 import type { MapColumn } from '../../model/map-column.ts'
-import { classify, DETAILS_FLAGS, DETAILS_UPSTREAM } from '../../model/outcome.ts'
+import { classify, classifyUntold, DETAILS_FLAGS, DETAILS_UPSTREAM } from '../../model/outcome.ts'
 import { JSON_BYTES_MAX, type RowColumns, SPARSE } from '../../model/row-columns.ts'
 import { HEADER_ADDRESS, HEADER_SECRET, HEADER_URL, PATH_RULE_ROOM, type Redaction } from '../../pipeline/redact.ts'
 import type { AlsLimits } from './decode.ts'
@@ -57,7 +57,7 @@ export interface RowState {
   upstreamPeer: number
   downstreamRank: number
   upstreamRank: number
-  /** Flags that `OwnFields` of this row say, and whether it says that the upstream answered. */
+  /** Flags that `OwnFields` of this row say, and whether the upstream answered: 0 no, 1 yes, 2 cannot be told. */
   flags: number
   answered: number
   /** Whether this row has a trace id, a span id. */
@@ -163,6 +163,7 @@ function bindingsOf({ columns, redaction, limits, state }: RowFunctionOptions) {
     intern,
     internLast,
     classify,
+    classifyUntold,
     cutLength,
     readVarint,
     readDuration,

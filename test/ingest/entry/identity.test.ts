@@ -104,3 +104,14 @@ test.each([
   })
   expect(row).toMatchObject({ outcome, class: 'success' })
 })
+
+test.each([
+  ['a code is all there is', { code: 200 }, 'unknown', 'success'],
+  ['not even a code is there', {}, 'unknown', 'unknown'],
+  ['a flag tells all the same', { code: 503, flags: 'UF' }, 'proxy', 'server_error'],
+  ['details tell all the same', { code: 200, responseCodeDetails: 'via_upstream' }, 'upstream', 'success'],
+  ['the client left', { code: 499 }, 'client', 'aborted'],
+])('a source that cannot say who answered: %s', (_, fields, outcome, kind) => {
+  const row = rowOf((entry) => Object.assign(entry, { untold: true, protocol: 'HTTP/1.1' }, fields))
+  expect(row).toMatchObject({ outcome, class: kind })
+})

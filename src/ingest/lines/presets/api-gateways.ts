@@ -35,6 +35,8 @@ export const kongJson: JsonForm = {
         if (!Number.isNaN(proxy)) entry.upRxBeginNs = Math.min(kong + proxy, duration)
       }
     }
+    // Cut off by who handed it on: there is no answer in it at all.
+    entry.untold = !('response' in record)
     const service = recordOf(record, 'service')
     entry.upstreamCluster = textOf(service, 'name') || textOf(service, 'host')
     const route = recordOf(record, 'route')
@@ -63,6 +65,7 @@ export const apisixJson: JsonForm = {
     const hosts = textOf(record, 'upstream').split(/, | : /)
     entry.upstreamHost = or(hosts.at(-1)!)
     entry.attempts = entry.upstreamHost === '' ? 0 : hosts.length
+    entry.answered = 'upstream_latency' in record
     entry.route = textOf(record, 'route_id')
     entry.upstreamCluster = textOf(record, 'service_id')
     for (const key of ['upstream_latency', 'apisix_latency']) {
@@ -86,6 +89,7 @@ export const knative: JsonForm = {
     entry.code = code
     entry.durationNs = Math.round(Number(latency[1]) * 1e9)
     entry.reporter = 'destination'
+    entry.untold = true
     entry.method = textOf(request, 'requestMethod')
     setUri(entry, textOf(request, 'requestUrl'))
     entry.protocol = textOf(request, 'protocol')

@@ -91,6 +91,8 @@ function compileForm({ name, format, after }: TextFormat): LineParser {
  * is no address: the line was broken by somebody on the way, or is of another form.
  */
 function sound(entry: AccessEntry): boolean {
+  // Somebody's Envoy leaves the service time out (`suppress_envoy_headers`): a host was chosen, and nothing went wrong.
+  entry.untold = !entry.answered && !entry.tcp && entry.upstreamHost !== '' && entry.flags === ''
   return !/[\s"]/.test(entry.upstreamHost)
 }
 

@@ -34,12 +34,14 @@ export interface JsonKeysOptions {
 
 function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFault | null {
   let evidence = false
+  let told = false
   let keys = 0
   for (const key in record) {
     if (++keys > KEYS_MAX) return 'too_large'
     const value = record[key]
-    if (value === null) continue
     const field = fieldOf(key)
+    if (field?.tells) told = true
+    if (value === null) continue
     if (field === undefined) {
       if (typeof value === 'string' ? present(value) : typeof value === 'number' || typeof value === 'boolean') {
         entry.customTags.add(key, String(value))
@@ -60,6 +62,7 @@ function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFau
   }
   if (!evidence) return OWN_LOG.some((key) => record[key] !== undefined) ? 'not_an_entry' : 'unmatched'
   settle(entry)
+  entry.untold = !told && !entry.tcp
   return null
 }
 
@@ -77,6 +80,8 @@ interface Field {
   readonly pairs?: (entry: AccessEntry) => Pairs
   /** Only access logs have it. */
   readonly evidence: boolean
+  /** A format with this key tells who answered, also where the value is absent. */
+  readonly tells?: true
 }
 
 type TextField = {
@@ -175,7 +180,9 @@ const SERVICE_TIME: Field = {
     entry.answered = true
   },
   evidence: true,
+  tells: true,
 }
+const DETAILS: Field = { ...text('responseCodeDetails', true), tells: true }
 /** `00-<trace id>-<span id>-<flags>`. https://www.w3.org/TR/trace-context/ */
 const TRACEPARENT: Field = {
   set: (entry, value) => {
@@ -251,8 +258,8 @@ const FIELDS: Readonly<Record<string, Field>> = {
   httpstatus: count('code', true),
   httpstatuscode: count('code', true),
   responseflags: text('flags', true),
-  responsecodedetails: text('responseCodeDetails', true),
-  responsedetails: text('responseCodeDetails', true),
+  responsecodedetails: DETAILS,
+  responsedetails: DETAILS,
   connectionterminationdetails: text('connectionTerminationDetails', true),
   upstreamtransportfailurereason: text('upstreamTransportFailure', true),
   downstreamtransportfailurereason: text('downstreamTransportFailure', true),

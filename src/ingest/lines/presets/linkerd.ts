@@ -68,6 +68,7 @@ function setStart(entry: AccessEntry, text: string): boolean {
 function setClient(entry: AccessEntry, address: string, id: string): void {
   entry.downstreamRemote = address
   entry.reporter = 'destination'
+  entry.untold = true
   if (!present(id)) return
   entry.source.set('principal', id)
   const match = /^[^.]+\.([^.]+)\.serviceaccount\.identity\./.exec(id)

@@ -15,6 +15,7 @@ export const mixer: JsonForm = {
     entry.startSeconds = at.seconds
     entry.startNanos = at.nanos
     entry.code = code
+    entry.untold = true
     entry.durationNs = duration
     entry.responseBodyBytes = integer(textOf(record, 'responseSize')) || 0
     entry.source.set('workload', known(textOf(record, 'source')))

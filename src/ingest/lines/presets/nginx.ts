@@ -62,6 +62,8 @@ export const apisix: LineParser = {
     const hosts = upstream!.split(/, | : /)
     entry.upstreamHost = or(hosts.at(-1)!)
     entry.attempts = entry.upstreamHost === '' ? 0 : hosts.length
+    entry.untold = false
+    entry.answered = /^\d+(?:\.\d+)?$/.test(times!.split(/, | : /).at(-1)!)
     if (present(times!)) entry.customTags.add('upstream_response_time', times!)
     if (present(url!)) entry.customTags.add('upstream_url', url!)
     return null
@@ -81,7 +83,7 @@ export const nginxProxyManager: LineParser = {
   parse(line, entry) {
     const match = PROXY_MANAGER.exec(line)
     if (match === null) return ERROR_LOG.test(line) ? 'not_an_entry' : 'unmatched'
-    const [, time, status, method, scheme, host, path, client, bytes, sentTo = '', agent, referer] =
+    const [, time, upstream = '', status, method, scheme, host, path, client, bytes, sentTo = '', agent, referer] =
       match as unknown as string[]
     if (!setEnd(entry, time!)) return 'bad_value'
     entry.code = Number(status)
@@ -93,6 +95,7 @@ export const nginxProxyManager: LineParser = {
     entry.downstreamRemote = client!
     entry.responseBodyBytes = Number(or(bytes!, '0'))
     entry.upstreamHost = or(sentTo)
+    entry.answered = present(upstream)
     entry.userAgent = unescapeBytes(or(agent!))
     entry.referer = unescapeBytes(or(referer!))
     return null
@@ -100,7 +103,7 @@ export const nginxProxyManager: LineParser = {
 }
 
 const PROXY_MANAGER = new RegExp(
-  String.raw`^\[([^\]]+)\] (?:[A-Z-]+ (?:\d{3}|-) )?(\d{3}) - (\S+) (\S+) (\S+) ${QUOTED} \[Client ([^\]]+)\] \[Length (\d+|-)\] \[Gzip [^\]]*\](?: \[Sent-to ([^\]]+)\])? ${QUOTED} ${QUOTED}$`,
+  String.raw`^\[([^\]]+)\] (?:[A-Z-]+ (\d{3}|-) )?(\d{3}) - (\S+) (\S+) (\S+) ${QUOTED} \[Client ([^\]]+)\] \[Length (\d+|-)\] \[Gzip [^\]]*\](?: \[Sent-to ([^\]]+)\])? ${QUOTED} ${QUOTED}$`,
 )
 
 function setEnd(entry: AccessEntry, text: string): boolean {
@@ -122,6 +125,7 @@ function setRequest(
   entry.downstreamRemote = client
   if (present(user)) entry.customTags.add('user', user)
   setRequestLine(entry, unescapeBytes(request))
+  entry.untold = true
   entry.code = Number(status)
   entry.responseBodyBytes = Number(or(bytes, '0'))
 }

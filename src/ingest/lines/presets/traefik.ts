@@ -117,6 +117,8 @@ export const traefikCommon: LineParser = {
     entry.userAgent = or(agent!)
     entry.route = or(router)
     entry.upstreamHost = hostOf(server)
+    // A server was chosen; whether it answered is not said.
+    entry.untold = entry.upstreamHost !== ''
     if (present(user!)) entry.customTags.add('user', user!)
     return null
   },
