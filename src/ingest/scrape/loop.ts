@@ -169,6 +169,8 @@ export class ScrapeLoop {
       this.#endPage(beganMs)
       // Whoever answers next may be another process.
       this.#nodeIdDueMs = 0
+      // What was remembered of a page that was none would otherwise stay for ever.
+      if (this.#page.result.failure !== null) this.#page = new Page(this.#options.limits, this.#options.hashSeed)
     }
     this.#status = {
       isUp,

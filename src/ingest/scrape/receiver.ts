@@ -25,6 +25,8 @@ import { createTextParser } from './text.ts'
 export interface ScrapeReceiver extends Stage {
   readonly counters: Readonly<ScrapeCounters>
   targets(): TargetStatus[]
+  /** Memory that repeated lines of all targets hold, about. */
+  readonly pageBytes: number
   /** Parts of pages that were refused lately, latest first. */
   rejected(): RejectedGroup[]
 }
@@ -146,6 +148,10 @@ class Scraper implements ScrapeReceiver {
     return this.#loops().map((loop) => loop.status)
   }
 
+  get pageBytes(): number {
+    return this.#loops().reduce((sum, loop) => sum + loop.bytes, 0)
+  }
+
   rejected(): RejectedGroup[] {
     return this.#rejectedLog.list()
   }
@@ -247,9 +253,7 @@ class Scraper implements ScrapeReceiver {
     const nowMs = this.#clock.now()
     if (Math.abs(nowMs - this.#bytesMs) >= 1000) {
       this.#bytesMs = nowMs
-      let bytes = 0
-      for (const loop of this.#loops()) bytes += loop.bytes
-      this.#isOverBudget = bytes > (this.#options.pageBytesMax ?? PAGE_BYTES_MAX)
+      this.#isOverBudget = this.pageBytes > (this.#options.pageBytesMax ?? PAGE_BYTES_MAX)
     }
     return this.#isOverBudget
   }

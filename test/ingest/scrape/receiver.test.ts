@@ -275,6 +275,22 @@ describe.concurrent('the scraper', () => {
     await vi.waitUntil(() => receiver.counters.failed.has('unreachable'))
   })
 
+  test('pages that are none, each time another one, leave nothing behind', async (t) => {
+    let k = 0
+    const bad = (response: ServerResponse) => {
+      k++
+      const lines = Array.from(
+        { length: 2000 },
+        (_, line) => `# TYPE t${k}_${line} counter\nx${k}_${line}{__name__="y"} 1\n`,
+      )
+      response.writeHead(200, TEXT).end(lines.join(''))
+    }
+    const address = await serve(t, answers(bad))
+    const { receiver } = await scrape(t, { targets: [address] })
+    await vi.waitUntil(() => (receiver.counters.failed.get('malformed') ?? 0) >= 3)
+    expect(receiver.pageBytes).toBeLessThan(50_000)
+  })
+
   test('rejected lines are counted, kept without their texts, and cost nothing else', async (t) => {
     const address = await serve(t, answers(page('a 1\nsecret{token="hunter2"} x\nb 2\n')))
     const { store, receiver } = await scrape(t, { targets: [address] })
