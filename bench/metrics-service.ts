@@ -65,6 +65,7 @@ process.stdout.write(
     labels: values.labels,
     families,
     messageMb: round(bytes / 1e6),
+    cpuSecondsFirst: round(cpu[0]!),
     blockedMsFirst: round(blocked[0]!),
     blockedMsMedian: round(later[later.length >> 1]!),
     cpuSecondsPerMillion: round((cpuLater / families) * 1e6),

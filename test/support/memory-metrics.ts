@@ -3,7 +3,7 @@ import type { MetricStore, MetricStoreCounters, Series, SeriesIdentity } from '.
 
 /**
  * A metric store of nothing but memory: what receivers do to it is there to be looked at. Counters add up as in the real one:
- * an increase is added to whatever was said before.
+ * from 0 at the first increase, whatever was set before.
  */
 export interface MemoryMetrics {
   readonly store: MetricStore
@@ -19,6 +19,8 @@ export interface Recorded {
   value: number
   timeMs: number
   writes: number
+  /** An increase has come. */
+  accumulated: boolean
   /** Copies, in order. */
   readonly distributions: Distribution[]
 }
@@ -47,13 +49,17 @@ export function createMemoryMetrics(): MemoryMetrics {
       const known = series.get(unique)
       if (known !== undefined) return known.series
       const made: Series = { job, instance, name, labels, type, overflow: false }
-      const record = { series: made, identity, value: 0, timeMs: 0, writes: 0, distributions: [] }
+      const record = { series: made, identity, value: 0, timeMs: 0, writes: 0, accumulated: false, distributions: [] }
       series.set(unique, record)
       byObject.set(made, record)
       return made
     },
     setCounter: write,
-    addCounter: (object, timeMs, delta) => write(object, timeMs, recorded(object).value + delta),
+    addCounter(object, timeMs, delta) {
+      const record = recorded(object)
+      write(object, timeMs, (record.accumulated ? record.value : 0) + delta)
+      record.accumulated = true
+    },
     setGauge: write,
     addGauge: (object, timeMs, delta) => write(object, timeMs, recorded(object).value + delta),
     distribution(object, timeMs, distribution) {

@@ -206,10 +206,13 @@ class Stream implements MetricsStreamHandler, MetricVisitor {
     this.#shared.modes.set(this.#instance, 'absolute')
   }
 
-  /** A counter fell: what came were increases. What was written as totals becomes the sum of it, just after this flush. */
+  /**
+   * A counter fell: what came were increases. The store begins to add up at 0, so each counter is given all that it said so far: what was
+   * written as totals ends there.
+   */
   #foundDelta(): void {
-    for (const { series, sum, last } of this.#entries) {
-      if (series.type === 'counter' && sum > last) this.#shared.metrics.setCounter(series, this.#flushMs + 1, sum)
+    for (const { series, sum } of this.#entries) {
+      if (series.type === 'counter') this.#shared.metrics.addCounter(series, this.#flushMs, sum)
     }
     this.#mode = 'delta'
     this.#shared.modes.set(this.#instance, 'delta')
