@@ -102,8 +102,34 @@ const SEPARATOR = '\u0000'
 /** Name and sorted labels as one text, different for different series. */
 export function seriesKey(name: string, labels: readonly Label[]): string {
   let key = name
-  for (const [label, value] of labels) key += `${SEPARATOR}${label}${SEPARATOR}${value.length}${SEPARATOR}${value}`
+  for (const [label, value] of labels) key += keyPart(label, value)
   return key
+}
+
+const keyPart = (label: string, value: string): string =>
+  `${SEPARATOR}${label}${SEPARATOR}${value.length}${SEPARATOR}${value}`
+
+/** The key of an identity whose labels are sorted and whole, without making them so; null for others. */
+export function keyOfSorted({ name, job, instance, labels }: SeriesIdentity): string | null {
+  if (job === '' || instance === '') return null
+  let key = name
+  let last = ''
+  let left = 2
+  for (const [label, value] of labels) {
+    if (label <= last || value === '' || label === 'instance' || label === 'job') return null
+    last = label
+    if (left === 2 && label > 'instance') {
+      key += keyPart('instance', instance)
+      left = 1
+    }
+    if (left === 1 && label > 'job') {
+      key += keyPart('job', job)
+      left = 0
+    }
+    key += keyPart(label, value)
+  }
+  if (left === 2) key += keyPart('instance', instance)
+  return left === 0 ? key : key + keyPart('job', job)
 }
 
 /** Labels with `job` and `instance`, sorted by name, without empty values; of a name that comes twice the last counts. */
@@ -135,6 +161,9 @@ export class SeriesRegistry {
   }
 
   series(identity: SeriesIdentity): SeriesState {
+    const quick = keyOfSorted(identity)
+    const found = quick === null ? undefined : this.#byKey.get(quick)
+    if (found !== undefined) return found
     const labels = canonicalLabels(identity)
     const key = seriesKey(identity.name, labels)
     const known = this.#byKey.get(key)

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
+import { canonicalLabels, keyOfSorted, seriesKey } from '../../src/metrics/series.ts'
 import { identity, metricsRig, NOW_MS } from '../support/metrics.ts'
 
 it('is the same series whatever the order of labels, and empty values are no labels', () => {
@@ -40,6 +41,41 @@ it('is the same series whatever the order of labels, and empty values are no lab
     ['instance', 'node-1'],
     ['job', 'envoy-statsd'],
   ])
+})
+
+it('has one key for sorted labels, however it is made', () => {
+  const names = fc.constantFrom('a', 'instance', 'instancf', 'j', 'job', 'joc', 'z', 'Z', '')
+  const texts = fc.constantFrom('', 'x', '\u0000', 'y\u00001')
+  const labels = fc.array(fc.tuple(names, texts), { maxLength: 6 })
+  fc.assert(
+    fc.property(labels, texts, texts, fc.boolean(), (some, job, instance, sorted) => {
+      const all = sorted ? some.toSorted(([a], [b]) => (a < b ? -1 : 1)) : some
+      const one = identity({ labels: all, job, instance })
+      const key = keyOfSorted(one)
+      if (key !== null) expect(key).toBe(seriesKey(one.name, canonicalLabels(one)))
+    }),
+    { numRuns: 2000 },
+  )
+  expect(
+    keyOfSorted(
+      identity({
+        labels: [
+          ['a', '1'],
+          ['k', '2'],
+        ],
+      }),
+    ),
+  ).not.toBeNull()
+  expect(
+    keyOfSorted(
+      identity({
+        labels: [
+          ['k', '2'],
+          ['a', '1'],
+        ],
+      }),
+    ),
+  ).toBeNull()
 })
 
 it('keeps series of two ways apart, and of labels that only look alike', () => {
