@@ -1,4 +1,5 @@
 import { createAlsDecoder } from '../src/ingest/als/decode.ts'
+import { EntryEncoder } from '../src/ingest/entry/encode.ts'
 import { AccessEntry } from '../src/ingest/entry/entry.ts'
 import { createEntryWriter } from '../src/ingest/entry/writer.ts'
 import { compileFormat, isFormatError } from '../src/ingest/lines/format/compile.ts'
@@ -191,4 +192,19 @@ const results = cases.map(({ name, parser, lines }) => {
     linesPerCpuSecond: Math.round(1e6 / whole.median),
   }
 })
-console.log(JSON.stringify({ bench: 'lines', node: process.version, results }))
+/** Encoding alone: the entry of a line, again and again. */
+function encoding(): number {
+  const [{ parser, lines }] = cases as readonly [(typeof cases)[number]]
+  const encoder = new EntryEncoder(256 << 10)
+  const entry = new AccessEntry()
+  parser.parse(lines[0]!, entry)
+  return measure(() => {
+    encoder.reset()
+    for (let k = 0; k < LINES; k++) {
+      if (encoder.end > 128 << 10) encoder.reset()
+      encoder.add(entry)
+    }
+  }).median
+}
+
+console.log(JSON.stringify({ bench: 'lines', node: process.version, encodeUs: round(encoding()), results }))

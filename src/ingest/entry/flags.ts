@@ -12,6 +12,7 @@ export interface EncodedFlags {
 
 /** Combinations remembered. There are a few dozen in life; a hostile sender may make up any number. */
 const KNOWN_MAX = 1024
+const TEXT_MAX = 256
 /** Fields 1 to 28 of `ResponseFlags`; bit k is field k + 1. */
 const FIELDS = 28
 const UAEX = FLAGS.indexOf('UAEX')
@@ -59,9 +60,12 @@ export class FlagEncoder {
   encode(text: string): EncodedFlags {
     const known = this.#known.get(text)
     if (known !== undefined) return known
-    const encoded = encodeFlags(text)
+    // A copy of its own: a part of a line would keep the line.
+    const own = Buffer.from(text).toString()
+    const encoded = encodeFlags(own)
+    if (own.length > TEXT_MAX) return encoded
     if (this.#known.size >= KNOWN_MAX) this.#known.clear()
-    this.#known.set(text, encoded)
+    this.#known.set(own, encoded)
     return encoded
   }
 }

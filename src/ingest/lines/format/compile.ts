@@ -1,3 +1,4 @@
+import { compileFieldMap } from './fields.ts'
 import { type FormatError, isFormatError } from './grammar.ts'
 import { compileJsonFormat, type JsonFormat } from './json.ts'
 import { compileTextFormat, type FormatParser, type TextFormatOptions } from './text.ts'
@@ -6,11 +7,14 @@ import { compileTextFormat, type FormatParser, type TextFormatOptions } from './
  * A parser from whatever a format is configured with: a format string; Envoy's `SubstitutionFormatString`
  * (`text_format_source`, `text_format`, `json_format`) and the older fields of its file logger (`format`, `json_format`,
  * `typed_json_format`, `log_format`); Istio's `accessLogFormat` with `accessLogEncoding`, where the format of JSON is
- * itself the text of a JSON object. Keys are read in snake and in camel case.
+ * itself the text of a JSON object. Keys are read in snake and in camel case. `{ field_map: { key: meaning } }`, also as
+ * text, is for JSON lines that no format of Envoy's made.
  */
 export function compileFormat(given: unknown, options: TextFormatOptions = {}): FormatParser | FormatError {
   if (typeof given === 'string') return compileString(given, options)
   if (!isObject(given)) return { error: 'a format is a text or an object' }
+  const fields = pick(given, ['field_map', 'fieldMap'])
+  if (fields !== undefined) return compileFields(fields, options)
   const inner = pick(given, ['log_format', 'logFormat'])
   if (inner !== undefined) return compileFormat(inner, options)
   const json = pick(given, ['json_format', 'jsonFormat', 'typed_json_format', 'typedJsonFormat'])
@@ -42,7 +46,19 @@ function compileString(format: string, options: TextFormatOptions): FormatParser
   } catch {
     return compileTextFormat(format, options)
   }
-  return isObject(parsed) ? compileJsonFormat(parsed as JsonFormat, options) : compileTextFormat(format, options)
+  if (!isObject(parsed)) return compileTextFormat(format, options)
+  if (isObject(parsed.field_map) && Object.keys(parsed).length === 1) return compileFields(parsed.field_map, options)
+  return compileJsonFormat(parsed as JsonFormat, options)
+}
+
+function compileFields(fields: unknown, options: TextFormatOptions): FormatParser | FormatError {
+  if (!isObject(fields)) return { error: 'field_map is not an object' }
+  const texts: Record<string, string> = {}
+  for (const [key, meaning] of Object.entries(fields)) {
+    if (typeof meaning !== 'string') return { error: `field_map: ${key} is not a text` }
+    texts[key] = meaning
+  }
+  return compileFieldMap({ ...options, fields: texts })
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

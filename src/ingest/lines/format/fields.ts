@@ -22,6 +22,7 @@ export interface FieldMapOptions {
 
 /** Different keys remembered; those that a hostile sender makes up are worked out anew. */
 const RESOLVED_MAX = 4096
+const PATH_MAX = 256
 
 export function compileFieldMap(options: FieldMapOptions = {}): FormatParser | FormatError {
   const known = new Map<string, JsonField>()
@@ -38,8 +39,10 @@ export function compileFieldMap(options: FieldMapOptions = {}): FormatParser | F
   const resolve = (path: string): JsonField | undefined => {
     if (resolved.has(path)) return resolved.get(path)
     const field = own.get(path) ?? known.get(fold(path))
+    if (path.length > PATH_MAX) return field
     if (resolved.size >= RESOLVED_MAX) resolved.clear()
-    resolved.set(path, field)
+    // A copy of its own: a part of a line would keep the line.
+    resolved.set(Buffer.from(path).toString(), field)
     return field
   }
   return new JsonParser(options.name ?? 'json-fields', new Group(own), { resolve })

@@ -260,6 +260,8 @@ test.each([
     { accessLogEncoding: 'TEXT', accessLogFormat: '{"c":%RESPONSE_CODE%,"d":%DURATION%}\\n' },
     '{"c":200,"d":5}',
   ],
+  ['field_map', { field_map: { c: '%RESPONSE_CODE%', d: 'duration_ms' } }, '{"c":200,"d":5}'],
+  ['field_map as text', '{"field_map":{"c":"%RESPONSE_CODE%","d":"duration_ms"}}', '{"c":200,"d":5}'],
 ])('a format is given as %s', (_, format, line) => {
   expect(read(parserOf(compileFormat(format)), line)).toMatchObject({ code: 200, durationNs: 5_000_000 })
 })
@@ -268,6 +270,8 @@ test.each([
   [null, 'a format is a text or an object'],
   [{}, 'no text_format_source'],
   [{ text_format_source: { filename: '/etc/format' } }, 'no inline_string'],
+  [{ field_map: 'x' }, 'field_map is not an object'],
+  [{ field_map: { a: 1 } }, 'field_map: a is not a text'],
   [{ json_format: 'x' }, 'json_format is not an object'],
   [{ json_format: { a: 'constant' } }, 'no operator'],
   [{ json_format: { a: { b: '%oops%' } } }, 'a.b: no operator at character 0'],
