@@ -3,7 +3,7 @@ import { workloadOfPod } from '../als/workload.ts'
 import type { EntryWriter } from '../entry/entry.ts'
 import type { Origins, Sender } from '../entry/origins.ts'
 import type { LineFault, LineParser } from './parser.ts'
-import type { Hints, Unwrapper } from './unwrap/index.ts'
+import { type Hints, nodeTypeOf, type Unwrapper } from './unwrap/index.ts'
 
 /** Reads the lines of one source: takes away what stands around them, parses, and gives what came of it to the writer. */
 export interface LineReader {
@@ -83,9 +83,11 @@ export function createLineReader(options: LineReaderOptions): LineReader {
 function senderOf(hints: Hints, given: LineReaderOptions['sender']): LineReaderOptions['sender'] {
   const pod = hints.pod === '' ? '' : hints.namespace === '' ? hints.pod : `${hints.pod}.${hints.namespace}`
   const told = given.self ?? {}
+  const type = nodeTypeOf(hints)
   return {
     ...given,
     nodeId: given.nodeId || pod || hints.node,
+    ...(type !== 'unknown' && { nodeType: given.nodeType ?? type }),
     self: {
       workload: told.workload || workloadOfPod(hints.pod),
       namespace: told.namespace || hints.namespace,
