@@ -245,6 +245,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     disk,
     ledger,
     served,
+    kafka,
     lane,
     rollup,
     mesh,
@@ -252,6 +253,9 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     grpc,
     metricsService,
     statsd,
+    scrape,
+    fluentd,
+    syslog,
     metrics,
     spans,
   }

@@ -37,6 +37,26 @@ export interface MetricSources {
       readonly unixStream: object | null
     }
   }
+  readonly scrape: {
+    readonly counters: {
+      readonly failed: ReadonlyMap<string, number>
+      readonly rejected: ReadonlyMap<string, number>
+      readonly skipped: Readonly<Record<string, number>>
+    }
+    readonly pageBytes: number
+    targets(): readonly { readonly isUp: boolean }[]
+  }
+  /** Null where the listener is off. */
+  readonly fluentd: {
+    readonly counters: { readonly rejected: ReadonlyMap<string, number> }
+    readonly connections: object
+  } | null
+  readonly syslog: {
+    readonly counters: { readonly rejected: ReadonlyMap<string, number> }
+    readonly udp: { readonly droppedByKernel: number | null } | null
+    readonly tcp: object | null
+    readonly tls: object | null
+  } | null
   readonly journal: { readonly state: string; stats(): object }
   readonly delivery: {
     stats(): object
@@ -54,6 +74,8 @@ export interface MetricSources {
     }[]
     readonly drops: ReadonlyMap<string, number>
   }
+  /** One for each entry of `ingest.kafka`. */
+  readonly kafka: readonly KafkaSource[]
   readonly served: {
     totals(): {
       readonly nodes: number
@@ -72,6 +94,25 @@ export interface MetricSources {
   readonly metrics: { readonly counters: object }
   readonly spans: { readonly counters: object }
   readonly clock: { now(): number }
+}
+
+/** What a receiver of Kafka counts. */
+interface KafkaSource {
+  readonly group: string
+  readonly counters: {
+    readonly records: number
+    readonly bytes: number
+    readonly rows: number
+    readonly tombstones: number
+    readonly rejected: ReadonlyMap<string, number>
+    readonly claims: number
+    readonly commits: number
+    readonly fenced: number
+    readonly generations: number
+    readonly takeovers: ReadonlyMap<string, number>
+    readonly failures: number
+  }
+  partitions(): readonly { readonly lag: bigint; readonly waitsSinceMs: number | null }[]
 }
 
 export interface Metrics {
@@ -109,6 +150,15 @@ const COUNTED = new Set([
   'sidecast_statsd_tcp.bytes',
   'sidecast_statsd_unix.bytes',
   'sidecast_statsd_unix_stream.bytes',
+  'sidecast_scrape.bytes',
+  'sidecast_scrape.exemplars',
+  'sidecast_scrape.samples',
+  'sidecast_fluentd.rows',
+  'sidecast_fluentd_connections.bytes',
+  'sidecast_syslog.rows',
+  'sidecast_syslog_udp.bytes',
+  'sidecast_syslog_tcp.bytes',
+  'sidecast_syslog_tls.bytes',
 ])
 
 export function createMetrics(sources: MetricSources): Metrics {
@@ -195,6 +245,58 @@ export function createMetrics(sources: MetricSources): Metrics {
   if (tcp !== null) figures('sidecast_statsd_tcp', 'StatsD over TCP', () => tcp)
   if (unix !== null) figures('sidecast_statsd_unix', 'StatsD over Unix datagrams', () => unix)
   if (unixStream !== null) figures('sidecast_statsd_unix_stream', 'StatsD over Unix streams', () => unixStream)
+  const { scrape, fluentd, syslog } = sources
+  const byReason = (reasons: ReadonlyMap<string, number>): Read => {
+    return () => [...reasons].map(([reason, n]) => [{ reason }, n] as const)
+  }
+  figures('sidecast_scrape', 'Scraping', () => scrape.counters)
+  counter('sidecast_scrape_failed_total', 'Scrapes without a page, by reason', byReason(scrape.counters.failed), [
+    'reason',
+  ])
+  counter(
+    'sidecast_scrape_rejected_total',
+    'Lines and metrics of pages that could not be read, by reason',
+    byReason(scrape.counters.rejected),
+    ['reason'],
+  )
+  counter(
+    'sidecast_scrape_skipped_total',
+    'Scrapes left out, by reason',
+    () => Object.entries(scrape.counters.skipped).map(([reason, n]) => [{ reason }, n] as const),
+    ['reason'],
+  )
+  gauge('sidecast_scrape_page_bytes', 'Memory for repeated lines', () => scrape.pageBytes)
+  gauge(
+    'sidecast_scrape_targets',
+    'Targets, by state',
+    () => {
+      const targets = scrape.targets()
+      const up = targets.filter(({ isUp }) => isUp).length
+      return [
+        [{ state: 'up' }, up],
+        [{ state: 'down' }, targets.length - up],
+      ]
+    },
+    ['state'],
+  )
+  if (fluentd !== null) {
+    figures('sidecast_fluentd', 'Fluentd', () => fluentd.counters)
+    figures('sidecast_fluentd_connections', 'Fluentd', () => fluentd.connections)
+    const help = 'Messages and events that made no row, by reason'
+    counter('sidecast_fluentd_rejected_total', help, byReason(fluentd.counters.rejected), ['reason'])
+  }
+  if (syslog !== null) {
+    figures('sidecast_syslog', 'Syslog', () => syslog.counters)
+    const help = 'Messages that made no row, by reason'
+    counter('sidecast_syslog_rejected_total', help, byReason(syslog.counters.rejected), ['reason'])
+    const { udp: datagrams, tcp: streams, tls } = syslog
+    if (datagrams !== null) {
+      const read = () => ({ ...datagrams, droppedByKernel: datagrams.droppedByKernel ?? 0 })
+      figures('sidecast_syslog_udp', 'Syslog over UDP', read)
+    }
+    if (streams !== null) figures('sidecast_syslog_tcp', 'Syslog over TCP', () => streams)
+    if (tls !== null) figures('sidecast_syslog_tls', 'Syslog over TLS', () => tls)
+  }
   figures('sidecast_journal', 'Journal', () => sources.journal.stats())
   gauge('sidecast_journal_writable', '1 while the journal takes rows', () => (sources.journal.state === 'ok' ? 1 : 0))
   figures('sidecast_delivery', 'Delivery to the store', () => sources.delivery.stats())
@@ -235,6 +337,54 @@ export function createMetrics(sources: MetricSources): Metrics {
     'Rows given up before the journal, by reason',
     () => [...sources.ledger.drops].map(([reason, n]) => [{ reason }, n] as const),
     ['reason'],
+  )
+  const kafka = {
+    records: 'Records read from Kafka',
+    bytes: 'Bytes of their values',
+    rows: 'Rows made of them',
+    tombstones: 'Records without a value',
+    claims: 'Claims of records about to be stored, one for each fetch and partition',
+    commits: 'Commits taken by the broker',
+    fenced: 'Commits that came after the partition had gone to another consumer',
+    generations: 'Memberships of the group',
+    failures: 'Requests to Kafka that failed and were tried again',
+  } as const
+  for (const [name, help] of Object.entries(kafka) as [keyof typeof kafka, string][]) {
+    const read = () => sources.kafka.map(({ group, counters }) => [{ group }, counters[name]] as const)
+    counter(`sidecast_kafka_${name}_total`, help, read, ['group'])
+  }
+  counter(
+    'sidecast_kafka_rejected_total',
+    'Entries of records that could not be read, by reason',
+    () =>
+      sources.kafka.flatMap(({ group, counters }) =>
+        [...counters.rejected].map(([reason, n]) => [{ group, reason }, n] as const),
+      ),
+    ['group', 'reason'],
+  )
+  counter(
+    'sidecast_kafka_takeovers_total',
+    'Partitions begun in the middle of what was claimed: expired ones may have stored records twice',
+    () =>
+      sources.kafka.flatMap(({ group, counters }) =>
+        [...counters.takeovers].map(([how, n]) => [{ group, how }, n] as const),
+      ),
+    ['group', 'how'],
+  )
+  const perGroup = (sum: (partitions: ReturnType<KafkaSource['partitions']>) => number): Read => {
+    return () => sources.kafka.map((one) => [{ group: one.group }, sum(one.partitions())] as const)
+  }
+  gauge(
+    'sidecast_kafka_lag_records',
+    'Records behind the end of our partitions',
+    perGroup((partitions) => partitions.reduce((sum, { lag }) => sum + Number(lag), 0)),
+    ['group'],
+  )
+  gauge(
+    'sidecast_kafka_waiting_partitions',
+    'Partitions that wait for the word of another consumer',
+    perGroup((partitions) => partitions.filter(({ waitsSinceMs }) => waitsSinceMs !== null).length),
+    ['group'],
   )
   gauge(
     'sidecast_ledger_requests',
