@@ -24,7 +24,7 @@ import {
 } from '../../../src/ingest/lines/files.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
-import { unsyncedFiles } from '../../support/journal.ts'
+import { FaultyFiles, unsyncedFiles } from '../../support/journal.ts'
 import { type LinesRig, openLinesRig, testParser } from '../../support/lines-rig.ts'
 
 const NEVER = new AbortController().signal
@@ -37,6 +37,10 @@ class Bench {
   data = join(this.dir, 'data')
   rig: LinesRig | null = null
   files: FilesReceiver | null = null
+  readonly disk = Object.assign(new FaultyFiles(), {
+    sync: unsyncedFiles.sync,
+    syncDirectory: unsyncedFiles.syncDirectory,
+  })
   #written = 0
 
   constructor() {
@@ -48,7 +52,7 @@ class Bench {
   }
 
   async start(group: Partial<FilesGroup> = {}, limits: Partial<FilesLimits> = {}, rowsMax = 1000): Promise<void> {
-    this.rig = await openLinesRig(this.data, { rowsMax, journal: { files: unsyncedFiles } })
+    this.rig = await openLinesRig(this.data, { rowsMax, journal: { files: this.disk } })
     const { lane, journal, writer, origins } = this.rig
     this.files = createFilesReceiver({
       groups: [
@@ -279,4 +283,43 @@ test('lines that are too long, not text, or not of the form are counted, and cos
   await bench.expectAll()
   const { rejected } = bench.files!.counters
   expect(Object.fromEntries(rejected)).toEqual({ too_large: 1, binary: 1, bad_json: 1, unmatched: 1, not_an_entry: 1 })
+})
+
+test('lines that a container runtime has cut are joined, across a kill between their parts too', async () => {
+  const bench = new Bench()
+  const cri = (stream: string, tag: 'P' | 'F', text: string) =>
+    `2024-01-31T10:00:00.000000001Z ${stream} ${tag} ${text}\n`
+  const add = (...lines: string[]) => appendFileSync(bench.log, lines.join(''))
+  await bench.start()
+  add(cri('stdout', 'F', '{"p":"/a"}'), cri('stdout', 'P', '{"p":"/b"'), cri('stderr', 'F', '{"p":"/c"}'))
+  add(cri('stderr', 'P', '{"p":'), cri('stderr', 'F', '"/d"}'))
+  await bench.files!.idle()
+  expect((await bench.rig!.stored()).sort()).toEqual(['/a', '/c', '/d'])
+  await bench.kill()
+  add(cri('stdout', 'P', ',"x":'), cri('stderr', 'P', '{"p":"/e"'))
+  await bench.start()
+  await bench.files!.idle()
+  await bench.kill()
+  add(cri('stdout', 'F', '1}'), cri('stderr', 'F', '}'), cri('stdout', 'F', '{"p":"/f"}'))
+  await bench.start()
+  await bench.files!.idle()
+  expect((await bench.rig!.stored()).sort()).toEqual(['/a', '/b', '/c', '/d', '/e', '/f'])
+})
+
+test('while the journal has no room files wait, and then every line is stored once', async () => {
+  const bench = new Bench()
+  bench.write(500)
+  await bench.start({}, {}, 50)
+  await bench.files!.idle()
+  bench.disk.room = 0
+  bench.write(2000)
+  await expect.poll(() => bench.rig!.lane.gate.closed).toBe(true)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  bench.write(100)
+  bench.disk.room = Number.POSITIVE_INFINITY
+  await expect.poll(() => bench.rig!.lane.gate.closed, { timeout: 5000 }).toBe(false)
+  await bench.expectAll()
+  await bench.kill()
+  await bench.start()
+  await bench.expectAll()
 })
