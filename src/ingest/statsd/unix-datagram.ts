@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { unlinkSync } from 'node:fs'
+import { readFileSync, unlinkSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { SidecastError } from '../../errors.ts'
@@ -12,7 +12,9 @@ import { removeSocket } from './stream.ts'
  * StatsD over a Unix datagram socket, the usual way of DogStatsD clients and of Envoy's sinks with a `pipe` address. Node has no such
  * sockets; a child process reads it (see `unix-datagram-child.ts`), which takes Node 26.1 or later, on Linux.
  *
- * Nothing is lost on the way: while nobody reads, the socket is full and its senders wait, or see that they cannot send.
+ * What the socket has taken is not lost: while nobody reads it is full, and its senders wait, or see that they cannot send. Envoy does
+ * not wait: it drops the datagram without counting it. How many a socket holds is `net.unix.max_dgram_qlen` of when it was opened, 10 on
+ * many systems, which is less than what Envoy sends at one flush; so a small one is told at the start.
  */
 export interface UnixDatagramListener {
   readonly address: string
@@ -38,6 +40,8 @@ export interface UnixDatagramOptions {
 }
 
 const SENDER = 'unix'
+/** Datagrams of a flush of a large proxy. */
+const QUEUE_LEAST = 512
 const RESTART_MS = 1000
 const QUIET_MS = 20
 const START_MS = 10_000
@@ -111,6 +115,13 @@ export function createUnixDatagramListener(options: UnixDatagramOptions): UnixDa
     async start() {
       stopping = false
       await launch()
+      const queue = queueLength()
+      if (queue < QUEUE_LEAST) {
+        log.warn(
+          { option, datagrams: queue },
+          'StatsD over a Unix datagram socket: it holds few datagrams, and senders that do not wait lose what is beyond; raise it with sysctl net.unix.max_dgram_qlen',
+        )
+      }
     },
     async stop(deadline) {
       stopping = true
@@ -129,6 +140,15 @@ export function createUnixDatagramListener(options: UnixDatagramOptions): UnixDa
         // Somebody else took it away.
       }
     },
+  }
+}
+
+/** Datagrams that a socket opened now holds; infinite where the system does not say. */
+function queueLength(): number {
+  try {
+    return Number(readFileSync('/proc/sys/net/unix/max_dgram_qlen', 'latin1'))
+  } catch {
+    return Number.POSITIVE_INFINITY
   }
 }
 
