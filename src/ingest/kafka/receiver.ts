@@ -37,6 +37,7 @@ import type { RecordDecoder, Rejection } from './records.ts'
  * A record that cannot be read is counted and left behind: nothing in a topic stops what comes after it.
  */
 export interface KafkaReceiver extends Stage {
+  readonly group: string
   readonly counters: Readonly<KafkaCounters>
   /** What was refused lately, latest first. */
   rejected(): RejectedGroup[]
@@ -118,6 +119,7 @@ export function createKafkaReceiver(options: KafkaReceiverOptions): KafkaReceive
 
 class Receiver implements KafkaReceiver, KafkaHandlers {
   readonly name = 'kafka'
+  readonly group: string
   readonly counters: KafkaCounters = {
     records: 0,
     bytes: 0,
@@ -154,6 +156,7 @@ class Receiver implements KafkaReceiver, KafkaHandlers {
 
   constructor(options: KafkaReceiverOptions) {
     this.#options = options
+    this.group = options.group
     this.#decoder = options.decoder({
       onRows: (rows) => {
         this.counters.rows += rows
