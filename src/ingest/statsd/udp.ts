@@ -36,7 +36,6 @@ export interface UdpOptions {
   readonly log: Log
 }
 
-/** A datagram takes 768 bytes of the buffer at the least, however small it is. */
 export function createUdpListener(options: UdpOptions): UdpListener {
   const { host, port, option, collector, gate, receiveBufferBytes, log } = options
   let socket: Socket | null = null
@@ -63,7 +62,7 @@ export function createUdpListener(options: UdpOptions): UdpListener {
     counters.datagrams++
     counters.bytes += bytes.length
     if (gate.closed) counters.droppedFull++
-    else collector.take(bytes, 0, bytes.length, remote.address)
+    else collector.take(bytes, 0, bytes.length, remote.family === 'IPv6' ? plain(remote.address) : remote.address)
   }
   return {
     get address() {
@@ -113,6 +112,11 @@ export function createUdpListener(options: UdpOptions): UdpListener {
       await new Promise<void>((resolve) => open.close(() => resolve()))
     },
   }
+}
+
+/** On a socket for both families an IPv4 sender is `::ffff:10.0.0.1`: it is the same sender as anywhere else. */
+function plain(address: string): string {
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
 }
 
 /** A buffer that has given nothing for this long is empty. */

@@ -82,6 +82,21 @@ test('UDP: datagrams of one and of many lines, from any port, are the same metri
   expect(receiver.counters.udp!.receiveBufferBytes).toBeGreaterThanOrEqual(1 << 20)
 })
 
+test('UDP: a socket for both families tells senders by their own address', async () => {
+  const { receiver, memory } = await setUp({ udp: { host: '::', port: 0 } })
+  const port = portOf(receiver.addresses.statsdUdp)
+  await sendUdp(port, ['a:1|c'])
+  const socket = createSocket('udp6')
+  await new Promise((resolve) => socket.send('a:2|c', port, '::1', resolve))
+  socket.close()
+  await until(() => receiver.counters.udp!.datagrams === 2)
+  await receiver.stop(AbortSignal.timeout(1000))
+  expect([...memory.series.values()].map(({ identity, value }) => [identity.instance, value])).toEqual([
+    ['127.0.0.1', 1],
+    ['::1', 2],
+  ])
+})
+
 test('UDP: what the kernel drops is counted to the datagram', async () => {
   const { receiver } = await setUp({ udp: LOCAL, receiveBufferBytes: 4096 })
   const port = portOf(receiver.addresses.statsdUdp)
