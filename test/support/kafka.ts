@@ -69,7 +69,14 @@ export async function startKafka(): Promise<KafkaBroker> {
   return {
     address,
     async createTopic(topic, numPartitions) {
-      await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1 }], waitForLeaders: true })
+      await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1 }], waitForLeaders: false })
+      // A moment passes before the broker knows what its controller has made.
+      for (const until = Date.now() + START_MS; ; await new Promise((resolve) => setTimeout(resolve, 50))) {
+        const known = await admin.fetchTopicMetadata({ topics: [topic] }).catch(() => null)
+        const partitions = known?.topics[0]?.partitions ?? []
+        if (partitions.length === numPartitions && partitions.every(({ leader }) => leader >= 0)) return
+        if (Date.now() > until) throw new Error(`the topic ${topic} has no leaders`)
+      }
     },
     async send(topic, messages, compression) {
       await producer.send({ topic, messages: [...messages], ...(compression === undefined ? {} : { compression }) })

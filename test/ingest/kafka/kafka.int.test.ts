@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
@@ -7,6 +7,7 @@ import { KAFKA_DRIVERS } from '../../../src/ingest/kafka/driver.ts'
 import { type KafkaBroker, startKafka } from '../../support/kafka.ts'
 import { startKafkaWorker } from '../../support/kafka-worker.ts'
 import { idsIn, killKafka } from '../../support/kill-kafka.ts'
+import { startSidecast } from '../../support/sidecast.ts'
 
 let broker: KafkaBroker
 
@@ -65,3 +66,68 @@ test.each(KAFKA_DRIVERS)(
   },
   90_000,
 )
+
+test('a whole Sidecast reads lines, OTLP and ALS messages from topics, and answers with their rows', async () => {
+  const topics = ['e2e-json', 'e2e-otlp', 'e2e-als']
+  for (const topic of topics) await broker.createTopic(topic, 1)
+  const start = new Date(Date.now() - 5000).toISOString()
+  const lines = Array.from({ length: 50 }, (_, k) =>
+    JSON.stringify({
+      start_time: start,
+      method: 'GET',
+      path: `/json/${k}`,
+      response_code: 200,
+      duration: 5,
+      protocol: 'HTTP/1.1',
+    }),
+  )
+  await broker.send('e2e-json', [
+    { value: lines.slice(0, 30).join('\n') },
+    ...lines.slice(30).map((value) => ({ value })),
+  ])
+  const attribute = (key: string, stringValue: string) => ({ key, value: { stringValue } })
+  const log = {
+    timeUnixNano: `${Date.now()}000000`,
+    attributes: [
+      attribute('http.request.method', 'GET'),
+      attribute('url.path', '/otlp'),
+      attribute('http.response.status_code', '503'),
+    ],
+  }
+  await broker.send('e2e-otlp', [
+    { value: JSON.stringify({ resourceLogs: [{ scopeLogs: [{ logRecords: [log, log] }] }] }) },
+  ])
+  // The first message of a stream says whose it is: four bytes of length, then the message.
+  const recorded = readFileSync(new URL('../../fixtures/als/als-http.bin', import.meta.url))
+  await broker.send('e2e-als', [{ value: recorded.subarray(4, 4 + recorded.readUInt32LE(0)) }])
+
+  const source = (encoding: string, topic: string) => ({
+    brokers: [broker.address],
+    topics: [topic],
+    group: `e2e-${encoding}`,
+    encoding,
+  })
+  const config = [source('json', 'e2e-json'), source('otlp', 'e2e-otlp'), source('als', 'e2e-als')]
+  const sidecast = await startSidecast({ set: [`ingest.kafka=${JSON.stringify(config)}`] })
+  onTestFinished(() => sidecast.close())
+  type Rows = { rows: { path: string; source: string; node_id: string; response_code: number }[] }
+  const rowsOf = async (where: string) => {
+    const query = new URLSearchParams({ from: '-1h', to: 'now', where, limit: '1000', view: 'all' })
+    return (await sidecast.get<Rows>(`/api/v1/requests?${query}`)).rows
+  }
+  await expect.poll(async () => (await rowsOf('node_id=kafka:e2e-json')).length, { timeout: 30_000 }).toBe(50)
+  const json = await rowsOf('node_id=kafka:e2e-json')
+  expect(new Set(json.map(({ path }) => path)).size).toBe(50)
+  expect(json[0]).toMatchObject({ source: 'kafka', response_code: 200 })
+  await expect.poll(async () => (await rowsOf('path=/otlp')).length, { timeout: 10_000 }).toBe(2)
+  expect((await rowsOf('path=/otlp'))[0]).toMatchObject({ source: 'kafka', response_code: 503 })
+  // Recorded long ago: no window of the API reaches there, but the ledger counts them.
+  const received = async (): Promise<number> => {
+    const { rows } = await sidecast.get<{ rows: { node: string; received: number }[] }>('/api/v1/ledger')
+    return rows.find(({ node }) => node === 'edge-1')?.received ?? 0
+  }
+  await expect.poll(received, { timeout: 10_000 }).toBeGreaterThan(0)
+  const metrics = await (await fetch(`http://${sidecast.http}/metrics`)).text()
+  expect(metrics).toMatch(/^sidecast_kafka_rows_total\{group="e2e-json"\} 50$/m)
+  expect(metrics).toMatch(/^sidecast_kafka_lag_records\{group="e2e-otlp"\} 0$/m)
+}, 120_000)
