@@ -2,7 +2,7 @@ import type { GetFailure } from './http-get.ts'
 import type { PageFailure, Rejection } from './page.ts'
 
 /** Why a scrape brought nothing. */
-export type ScrapeFailure = GetFailure | PageFailure | 'content_type'
+export type ScrapeFailure = GetFailure | PageFailure | 'content_type' | 'internal'
 
 export interface ScrapeCounters {
   scrapes: number

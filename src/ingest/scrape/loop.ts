@@ -2,6 +2,7 @@ import { hash as digest } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
 import type { MetricStore, Series, SeriesIdentity } from '../../metrics/store.ts'
+import type { Log } from '../../telemetry/log.ts'
 import type { RejectedLog } from '../als/rejected.ts'
 import { acceptHeader, formatOf } from './accept.ts'
 import { commitPage } from './commit.ts'
@@ -37,6 +38,7 @@ export interface LoopOptions {
   /** `Authorization`, read each time: a token file may have changed. */
   readonly secretHeaders: () => Promise<Readonly<Record<string, string>>>
   readonly userAgent: string
+  readonly log: Log
 }
 
 export interface TargetStatus {
@@ -123,7 +125,7 @@ export class ScrapeLoop {
   }
 
   async #run(): Promise<void> {
-    const { clock, counters, places } = this.#options
+    const { clock, counters, places, log } = this.#options
     const { signal } = this.#stop
     const { intervalMs } = this.target
     const hash = Number.parseInt(digest('sha256', this.target.key).slice(0, 8), 16)
@@ -135,6 +137,12 @@ export class ScrapeLoop {
       if (leave === null) return
       try {
         await this.scrape()
+      } catch (error) {
+        // A bug that one page brings to light must not end the process, nor the scraping of this target.
+        counters.failed.set('internal', (counters.failed.get('internal') ?? 0) + 1)
+        if (counters.failed.get('internal') === 1) log.error({ target: this.target.url.href, error }, 'a scrape failed')
+        this.#page = new Page(this.#options.limits, this.#options.hashSeed)
+        this.#present = []
       } finally {
         leave()
       }

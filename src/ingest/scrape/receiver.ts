@@ -100,6 +100,8 @@ interface RunningJob {
   readonly http: HttpGet
   readonly files: FileTargets
   readonly loops: Map<string, ScrapeLoop>
+  /** The targets of the configuration have been looked at. */
+  isApplied: boolean
   readonly secretHeaders: () => Promise<Readonly<Record<string, string>>>
 }
 
@@ -171,6 +173,7 @@ class Scraper implements ScrapeReceiver {
           log.warn({ job: job.job, file, reason }, 'a file of scrape targets cannot be used; its last targets stay'),
       }),
       loops: new Map(),
+      isApplied: false,
       secretHeaders: secretHeadersOf(job),
     }
   }
@@ -185,8 +188,10 @@ class Scraper implements ScrapeReceiver {
 
   async #refreshAll(): Promise<void> {
     for (const running of this.#jobs) {
-      const isFirst = running.loops.size === 0
-      if ((await running.files.refresh()) || isFirst) await this.#apply(running)
+      const isChanged = await running.files.refresh()
+      if (!isChanged && running.isApplied) continue
+      running.isApplied = true
+      await this.#apply(running)
     }
   }
 
@@ -224,11 +229,12 @@ class Scraper implements ScrapeReceiver {
   }
 
   #loop({ job, http, secretHeaders }: RunningJob, target: Target): ScrapeLoop {
-    const { store, gate, userAgent } = this.#options
+    const { store, gate, userAgent, log } = this.#options
     return new ScrapeLoop(target, {
       store,
       gate,
       userAgent,
+      log,
       http,
       secretHeaders,
       clock: this.#clock,

@@ -24,6 +24,8 @@ export interface StreamCounters {
   /** Ended by us: a message did not end in time, or the handler said so. */
   stalled: number
   closed: number
+  /** Connections that a bug of ours ended. */
+  faults: number
   /** TLS handshakes that failed. */
   handshakes: number
   bytes: number
@@ -98,6 +100,7 @@ class Listener implements StreamListener {
     refused: 0,
     stalled: 0,
     closed: 0,
+    faults: 0,
     handshakes: 0,
     bytes: 0,
   }
@@ -206,19 +209,30 @@ class Listener implements StreamListener {
       for await (const chunk of socket as AsyncIterable<Buffer>) {
         counters.bytes += chunk.length
         connection.busy = true
-        const isGood = await handler.onChunk(chunk)
+        const isGood = await this.#guard(handler.onChunk(chunk), false)
         connection.busy = false
         // From the begin of the message, not from its last byte: who drips bytes gains nothing.
         if (!handler.holds) connection.heldSinceMs = Number.NaN
         else if (Number.isNaN(connection.heldSinceMs)) connection.heldSinceMs = this.#clock()
         if (!isGood) counters.closed++
-        if (!isGood || this.#stopping) return
+        if (!isGood || this.#stopping) break
       }
     } catch {
       // Reset by the peer, or destroyed by us.
     }
     connection.busy = true
-    await handler.onEnd()
+    await this.#guard(handler.onEnd(), undefined)
+  }
+
+  /** A bug that one sender's bytes bring to light must not end the process: the connection ends, and the log says why. */
+  async #guard<T>(work: Promise<T>, otherwise: T): Promise<T> {
+    try {
+      return await work
+    } catch (error) {
+      this.counters.faults++
+      if (this.counters.faults === 1) this.#options.log.error({ listener: this.name, error }, 'a connection failed')
+      return otherwise
+    }
   }
 
   #sweep(): void {

@@ -291,6 +291,19 @@ describe.concurrent('the scraper', () => {
     expect(receiver.pageBytes).toBeLessThan(50_000)
   })
 
+  test('a bug in one scrape ends neither the process nor the scraping', async (t) => {
+    const address = await serve(t, answers(page('a 1\n')))
+    const { store, receiver } = await scrape(t, { targets: [address] })
+    const setGauge = store.setGauge.bind(store)
+    let k = 0
+    store.setGauge = (...what) => {
+      if (++k === 2) throw new Error('a bug')
+      setGauge(...what)
+    }
+    await vi.waitUntil(() => receiver.counters.failed.get('internal') === 1)
+    await vi.waitUntil(() => ups(store).length >= 2)
+  })
+
   test('rejected lines are counted, kept without their texts, and cost nothing else', async (t) => {
     const address = await serve(t, answers(page('a 1\nsecret{token="hunter2"} x\nb 2\n')))
     const { store, receiver } = await scrape(t, { targets: [address] })
