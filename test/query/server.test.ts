@@ -337,7 +337,7 @@ describe('starting and stopping', () => {
     await expect.poll(() => asked.length).toBeGreaterThan(1)
     const began = performance.now()
     await server.stop(AbortSignal.timeout(150))
-    expect(performance.now() - began).toBeLessThan(2000)
+    expect(performance.now() - began).toBeLessThan(10_000)
     expect(asked.at(-1)!.aborted).toBe(true)
     await answer
   })

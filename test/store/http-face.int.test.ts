@@ -504,7 +504,7 @@ describe('limits', () => {
     await test.writer.insert({ table: name, values: [{ a: 1 }], format: 'JSONEachRow' })
     expect(await test.writer.ping()).toEqual({ success: true })
     expect(await value(`SELECT count() FROM ${name}`)).toBe('1')
-    expect(performance.now() - began).toBeLessThan(2000)
+    expect(performance.now() - began).toBeLessThan(10_000)
     leaving.abort()
     await Promise.all(slow)
     await until(async () => (await raw(query('SELECT 1 + 1'))).ok, 2000)
@@ -536,7 +536,7 @@ describe('leaving', () => {
       await until(async () => (await runs(id)) === 1, 3000)
       leaving.abort()
       await outcome
-      expect(await until(async () => (await runs(id)) === 0, 1000)).toBeLessThan(1000)
+      expect(await until(async () => (await runs(id)) === 0, 5000)).toBeLessThan(5000)
     }
   })
 
@@ -553,7 +553,7 @@ describe('leaving', () => {
     await until(async () => (await runs('long-insert')) === 1, 3000)
     leaving.abort()
     await command
-    expect(await until(async () => (await runs('long-insert')) === 0, 1000)).toBeLessThan(1000)
+    expect(await until(async () => (await runs('long-insert')) === 0, 5000)).toBeLessThan(5000)
   })
 
   it('is not needed to end a statement: KILL QUERY knows its id', async () => {

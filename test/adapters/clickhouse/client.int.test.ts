@@ -105,7 +105,7 @@ describe('a query', () => {
     )
     while ((await running("'leaving'")) === 0) await sleep(20)
     leaving.abort()
-    expect(await goneWithin("'leaving'", 1000)).toBe(true)
+    expect(await goneWithin("'leaving'", 5000)).toBe(true)
     expect((await query).kind).toBe('ended')
   })
 
@@ -138,7 +138,7 @@ describe('a stream', () => {
       expect(some.length).toBeGreaterThan(0)
       break
     }
-    expect(await goneWithin('stopping', 1000)).toBe(true)
+    expect(await goneWithin('stopping', 5000)).toBe(true)
   })
 
   it('fails like a query', async () => {

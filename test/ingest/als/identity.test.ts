@@ -490,6 +490,6 @@ describe('identities', () => {
     }
     const huge = any('google.protobuf.Struct', struct({ name: 'x'.repeat(1 << 20) }))
     resolver.resolve(input({ downstreamPeer: huge }))
-    expect(performance.now() - started).toBeLessThan(1000)
+    expect(performance.now() - started).toBeLessThan(5000)
   })
 })

@@ -151,7 +151,7 @@ describe('what is not understood', () => {
           const started = performance.now()
           parsePeer(damaged.subarray(0, cut))
           parsePeer(damaged)
-          expect(performance.now() - started).toBeLessThan(100)
+          expect(performance.now() - started).toBeLessThan(2000)
         },
       ),
       { numRuns: 3000 },
@@ -177,7 +177,7 @@ describe('what is not understood', () => {
       endless.writeUInt32LE(0xffff_ffff, at)
       const started = performance.now()
       parsePeer(bytesPeer(endless))
-      expect(performance.now() - started).toBeLessThan(100)
+      expect(performance.now() - started).toBeLessThan(2000)
     }
   })
 })

@@ -435,7 +435,7 @@ describe('leaving', () => {
     await openRaw(rawSession(lingering.server.address), STREAM).headers
     const started = performance.now()
     await lingering.server.stop(AbortSignal.timeout(10_000))
-    expect(performance.now() - started).toBeLessThan(2000)
+    expect(performance.now() - started).toBeLessThan(10_000)
 
     const stuck = await startTestServer({ limits: { lingerMs: 60_000 } })
     await openRaw(rawSession(stuck.server.address), STREAM).headers
