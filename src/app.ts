@@ -251,6 +251,8 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     mesh,
     als,
     grpc,
+    otlp,
+    otlpHttp,
     metricsService,
     statsd,
     scrape,

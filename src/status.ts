@@ -4,6 +4,7 @@ import type { StoreRetention } from './adapters/clickhouse/retention.ts'
 import type { ClickHouseSink } from './adapters/clickhouse/sink.ts'
 import type { AlsReceiver, AlsStream } from './ingest/als/receiver.ts'
 import type { GrpcServer } from './ingest/grpc/index.ts'
+import type { OtlpHttpServer, OtlpReceiver } from './ingest/otlp/index.ts'
 import type { Clock } from './lib/clock.ts'
 import type { Delivery } from './pipeline/delivery.ts'
 import type { Journal } from './pipeline/journal.ts'
@@ -31,6 +32,8 @@ export interface StatusParts {
   readonly lane: Lane
   readonly als: AlsReceiver
   readonly grpc: GrpcServer
+  readonly otlp: OtlpReceiver
+  readonly otlpHttp: OtlpHttpServer
   /** Of the HTTP server, once it listens. */
   readonly httpAddress: () => string
 }
@@ -98,7 +101,7 @@ async function report(
   firsts: Firsts,
   signal: AbortSignal,
 ): Promise<StatusReport> {
-  const { als, grpc, journal, delivery, disk, embedded, ledger } = parts
+  const { als, grpc, otlp, otlpHttp, journal, delivery, disk, embedded, ledger } = parts
   const [answer, free] = await Promise.all([ping(parts, signal), freeBytes(parts.data)])
   const streams = als.streams()
   const backlog = delivery.backlog()
@@ -110,6 +113,7 @@ async function report(
     listeners: [
       { name: 'http', address: parts.httpAddress(), state: 'listening', error: null },
       { name: 'grpc', address: grpc.address, state: 'listening', error: null },
+      { name: 'otlp_http', address: otlpHttp.address, state: 'listening', error: null },
     ],
     receivers: [
       {
@@ -119,6 +123,7 @@ async function report(
         rejected: sum(als.counters.rejected.values()),
         last_error: rejected[0] === undefined ? null : `${rejected[0].reason} from ${rejected[0].peer}`,
       },
+      otlpOf(otlp),
     ],
     nodes: nodesOf(streams, ledger),
     store: {
@@ -149,6 +154,19 @@ async function freeBytes(dir: string): Promise<number | null> {
     return bavail * bsize
   } catch {
     return null
+  }
+}
+
+/** Rows of its access logs; what was rejected of any kind. */
+function otlpOf(otlp: OtlpReceiver): StatusReport['receivers'][number] {
+  const { logs, metrics, traces } = otlp.counters.signals
+  const [latest] = otlp.rejected()
+  return {
+    name: 'otlp',
+    last_row: iso(logs.lastMs),
+    rows: logs.accepted,
+    rejected: [logs, metrics, traces].reduce((all, { rejected }) => all + sum(rejected.values()), 0),
+    last_error: latest === undefined ? null : `${latest.reason} from ${latest.peer}`,
   }
 }
 

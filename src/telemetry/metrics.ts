@@ -27,6 +27,15 @@ export interface MetricSources {
     }
   }
   readonly grpc: { readonly counters: object; unreadBytes(): number }
+  readonly otlp: {
+    readonly counters: {
+      readonly signals: Readonly<Record<string, OtlpSignal>>
+      readonly logs: { readonly attributes: number; readonly lines: number; readonly cut: number }
+      readonly metrics: { readonly stale: number; readonly untimed: number; readonly cut: number }
+      readonly traces: { readonly untimed: number; readonly cut: number }
+    }
+  }
+  readonly otlpHttp: { readonly counters: { readonly answers: ReadonlyMap<number, number> } }
   readonly metricsService: { readonly counters: { readonly rejected: ReadonlyMap<string, number> } }
   readonly statsd: {
     readonly counters: {
@@ -94,6 +103,16 @@ export interface MetricSources {
   readonly metrics: { readonly counters: object }
   readonly spans: { readonly counters: object }
   readonly clock: { now(): number }
+}
+
+/** What is counted of OTLP's logs, metrics or traces. */
+interface OtlpSignal {
+  readonly requests: number
+  readonly bytes: number
+  readonly items: number
+  readonly accepted: number
+  readonly rejected: ReadonlyMap<string, number>
+  readonly refused: ReadonlyMap<string, number>
 }
 
 /** What a receiver of Kafka counts. */
@@ -222,6 +241,40 @@ export function createMetrics(sources: MetricSources): Metrics {
   gauge('sidecast_als_last_message_timestamp_seconds', 'When the last message arrived', () => als.lastMs / 1000)
   figures('sidecast_grpc', 'gRPC port', () => sources.grpc.counters)
   gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
+  const { otlp, otlpHttp } = sources
+  const signals = Object.entries(otlp.counters.signals)
+  for (const figure of ['requests', 'bytes', 'items', 'accepted'] as const) {
+    counter(
+      `sidecast_otlp_${figure}_total`,
+      `OTLP by signal: ${figure}`,
+      () => signals.map(([signal, counters]) => [{ signal }, counters[figure]] as const),
+      ['signal'],
+    )
+  }
+  for (const [figure, help] of [
+    ['rejected', 'OTLP log records, data points and spans that could not be taken, by reason'],
+    ['refused', 'OTLP requests answered with an error, by reason'],
+  ] as const) {
+    counter(
+      `sidecast_otlp_${figure}_total`,
+      help,
+      () =>
+        signals.flatMap(([signal, counters]) =>
+          [...counters[figure]].map(([reason, n]) => [{ signal, reason }, n] as const),
+        ),
+      ['signal', 'reason'],
+    )
+  }
+  figures('sidecast_otlp_logs', 'OTLP logs', () => otlp.counters.logs)
+  figures('sidecast_otlp_metrics', 'OTLP metrics', () => otlp.counters.metrics)
+  figures('sidecast_otlp_traces', 'OTLP traces', () => otlp.counters.traces)
+  figures('sidecast_otlp_http', 'OTLP over HTTP', () => otlpHttp.counters)
+  counter(
+    'sidecast_otlp_http_answers_total',
+    'Answers of OTLP over HTTP, by status code',
+    () => [...otlpHttp.counters.answers].map(([code, n]) => [{ code: String(code) }, n] as const),
+    ['code'],
+  )
   const { metricsService, statsd } = sources
   figures('sidecast_metrics_service', 'Metrics service', () => metricsService.counters)
   counter(

@@ -116,3 +116,18 @@ test("Envoy's stats are series under the names of its own page", async () => {
     },
   ])
 }, 60_000)
+
+test('what was received is counted at /metrics and in the status', async () => {
+  const page = await (await fetch(`http://${sidecast.http}/metrics`)).text()
+  expect(page).toMatch(/^sidecast_otlp_accepted_total\{signal="logs"\} 85$/m)
+  expect(page).toMatch(/^sidecast_otlp_accepted_total\{signal="metrics"\} 1469$/m)
+  expect(page).toMatch(/^sidecast_otlp_accepted_total\{signal="traces"\} 144$/m)
+  expect(page).toMatch(/^sidecast_otlp_http_answers_total\{code="200"\} 7$/m)
+  interface Status {
+    readonly listeners: readonly { readonly name: string; readonly address: string }[]
+    readonly receivers: readonly { readonly name: string; readonly rows: number; readonly rejected: number }[]
+  }
+  const { listeners, receivers } = await sidecast.get<Status>('/api/v1/status')
+  expect(listeners).toContainEqual({ name: 'otlp_http', address: sidecast.otlpHttp, state: 'listening', error: null })
+  expect(receivers).toContainEqual(expect.objectContaining({ name: 'otlp', rows: 85, rejected: 0 }))
+})
