@@ -46,18 +46,61 @@ const NOT_ACCESS = /^\d{4}-\d\d-\d\dT[\d:.]+Z\s+(?:trace|debug|info|warn|error)\
 const PAIRS_MAX = 64
 
 /** `key=value key="quoted \"value\""`, separated by blanks. Null: what stands there is something else. */
-export function keyValues(text: string, from: number): Map<string, string> | null {
+function keyValues(text: string, from: number): Map<string, string> | null {
   const values = new Map<string, string>()
-  const pair = /\s*([A-Za-z_][\w.]*)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))(?=\s|$)/y
+  const { length } = text
   let at = from
-  while (at < text.length) {
-    pair.lastIndex = at
-    const match = pair.exec(text)
-    if (match === null || values.size >= PAIRS_MAX) return null
-    values.set(match[1]!, match[3] ?? match[2]!.replace(/\\(.)/g, '$1'))
-    at += match[0].length
+  while (at < length) {
+    const equals = endOfKey(text, at)
+    if (equals === at || text.charCodeAt(equals) !== EQUALS || values.size >= PAIRS_MAX) return null
+    const quoted = text.charCodeAt(equals + 1) === QUOTE
+    const start = quoted ? equals + 2 : equals + 1
+    const end = quoted ? endOfQuoted(text, start) : endOfWord(text, start)
+    if (end < 0) return null
+    const value = text.slice(start, end)
+    values.set(text.slice(at, equals), quoted && value.includes('\\') ? value.replace(/\\(.)/g, '$1') : value)
+    at = quoted ? end + 1 : end
+    if (at < length && !isBlank(text.charCodeAt(at))) return null
+    while (at < length && isBlank(text.charCodeAt(at))) at++
   }
   return values
+}
+
+const EQUALS = 0x3d
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const isBlank = (unit: number): boolean => unit === 0x20 || unit === 0x09
+
+/** Behind letters, digits, `_` and `.`. */
+function endOfKey(text: string, from: number): number {
+  let at = from
+  for (; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    const letter = (unit | 0x20) >= 0x61 && (unit | 0x20) <= 0x7a
+    if (!letter && unit !== 0x5f && unit !== 0x2e && (unit < 0x30 || unit > 0x39)) break
+  }
+  return at
+}
+
+/** At the quote that is not escaped; −1: there is none. */
+function endOfQuoted(text: string, from: number): number {
+  for (let at = from; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    if (unit === QUOTE) return at
+    if (unit === BACKSLASH) at++
+  }
+  return -1
+}
+
+/** At the next blank or the end; −1: a quote in the middle. */
+function endOfWord(text: string, from: number): number {
+  let at = from
+  for (; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    if (unit === QUOTE) return -1
+    if (isBlank(unit)) break
+  }
+  return at
 }
 
 function fill(entry: AccessEntry, value: (key: string) => string, time: string): LineFault | null {
