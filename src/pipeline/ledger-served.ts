@@ -174,6 +174,8 @@ class Served implements ServedLedger {
   readonly name = 'ledger-served'
   readonly #options: ServedOptions
   readonly #nodes = new Map<string, Node>()
+  /** Rows of nodes beyond the bound: compared with nothing. */
+  readonly #overflow = new Node()
   readonly #minutes = new Map<number, { served: number; lost: number; filtered: number; sampled: boolean }>()
   readonly #sources: readonly Origin['source'][]
   readonly #nodesMax: number
@@ -207,7 +209,7 @@ class Served implements ServedLedger {
   }
 
   take(batch: Batch): void {
-    addBatch(batch, (nodeId) => (this.#node(nodeId) ?? OVERFLOW).rows)
+    addBatch(batch, (nodeId) => (this.#node(nodeId) ?? this.#overflow).rows)
   }
 
   observe(nowMs: number): void {
@@ -455,9 +457,6 @@ class Served implements ServedLedger {
 }
 
 const MINUTE_MS = 60_000
-/** Rows of nodes beyond the bound: counted by nobody. */
-const OVERFLOW = new Node()
-
 /** The loggers that write to the source. */
 function loggerOf(stats: NodeStats, source: Origin['source'] | null) {
   // Of a node that never sent a row, whichever it has says what is missing.

@@ -46,7 +46,6 @@ export class FakeDriver implements KafkaDriver {
 
   async leave(): Promise<void> {}
   async close(): Promise<void> {}
-  pause(): void {}
 
   async commit(positions: readonly CommittedPosition[]): Promise<'ok' | 'fenced'> {
     if (this.failures > 0) {

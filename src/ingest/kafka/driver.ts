@@ -28,8 +28,6 @@ export interface KafkaDriver {
 
   /** Goes on at this offset, also with a partition that `begin` said must wait. No effect when it is not ours. */
   resume(topic: string, partition: number, offset: bigint | null): void
-  /** Fetches nothing more, or goes on. Membership is kept. */
-  pause(paused: boolean): void
   /** Failures of the connection or the group, by what failed, since the start. */
   readonly errors: ReadonlyMap<string, number>
 }

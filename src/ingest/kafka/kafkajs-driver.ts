@@ -40,11 +40,12 @@ class KafkajsDriver implements KafkaDriver {
   #generation = 0
   /** Where the partitions of the present generation begin; resolved before a batch is looked at. */
   #begun: Promise<Map<string, BeginAt['at']>> = Promise.resolve(new Map())
-  #paused = false
-  #assigned: { topic: string; partitions: number[] }[] = []
+  /** The present generation is over, and the next has not begun. */
+  #ended = false
   readonly #waiting = new Set<string>()
   /** Handlers run one after another. */
   #busy: Promise<void> = Promise.resolve()
+  #listening = false
   #left: Promise<void> | undefined
 
   constructor(options: KafkaDriverOptions) {
@@ -80,14 +81,7 @@ class KafkajsDriver implements KafkaDriver {
 
   async start(handlers: KafkaHandlers): Promise<void> {
     const { topics, from } = this.#options
-    const { GROUP_JOIN, REBALANCING, CRASH } = this.#consumer.events
-    this.#consumer.on(GROUP_JOIN, ({ payload }) => this.#join(handlers, payload.memberAssignment))
-    this.#consumer.on(REBALANCING, () => this.#end(handlers))
-    this.#consumer.on(CRASH, ({ payload }) => {
-      this.#end(handlers)
-      this.#count('crash')
-      this.#options.log.warn({ error: payload.error, restart: payload.restart }, 'kafkajs: the consumer stopped')
-    })
+    this.#listen(handlers)
     await this.#admin.connect()
     await this.#consumer.connect()
     await this.#consumer.subscribe({ topics: [...topics], fromBeginning: from === 'earliest' })
@@ -96,6 +90,20 @@ class KafkajsDriver implements KafkaDriver {
       eachBatchAutoResolve: false,
       partitionsConsumedConcurrently: 1,
       eachBatch: (payload) => this.#each(handlers, payload),
+    })
+  }
+
+  /** Once, however often the start has to be tried. */
+  #listen(handlers: KafkaHandlers): void {
+    if (this.#listening) return
+    this.#listening = true
+    const { GROUP_JOIN, REBALANCING, CRASH } = this.#consumer.events
+    this.#consumer.on(GROUP_JOIN, ({ payload }) => this.#join(handlers, payload.memberAssignment))
+    this.#consumer.on(REBALANCING, () => this.#end(handlers))
+    this.#consumer.on(CRASH, ({ payload }) => {
+      this.#end(handlers)
+      this.#count('crash')
+      this.#options.log.warn({ error: payload.error, restart: payload.restart }, 'kafkajs: the consumer stopped')
     })
   }
 
@@ -169,31 +177,14 @@ class KafkajsDriver implements KafkaDriver {
   resume(topic: string, partition: number, offset: bigint | null): void {
     if (!this.#waiting.delete(partitionKey(topic, partition))) return
     if (offset !== null) this.#consumer.seek({ topic, partition, offset: String(offset) })
-    if (!this.#paused) this.#consumer.resume([{ topic, partitions: [partition] }])
+    this.#consumer.resume([{ topic, partitions: [partition] }])
   }
-
-  pause(paused: boolean): void {
-    if (this.#paused === paused) return
-    this.#paused = paused
-    if (paused) {
-      this.#consumer.pause(this.#assigned)
-      return
-    }
-    const going = this.#assigned.map(({ topic, partitions }) => ({
-      topic,
-      partitions: partitions.filter((partition) => !this.#waiting.has(partitionKey(topic, partition))),
-    }))
-    this.#consumer.resume(going)
-  }
-
-  #ended = false
 
   #join(handlers: KafkaHandlers, assignment: Readonly<Record<string, number[]>>): void {
     this.#end(handlers)
     this.#ended = false
     this.#generation++
-    this.#assigned = Object.entries(assignment).map(([topic, partitions]) => ({ topic, partitions }))
-    const partitions = this.#assigned.flatMap(({ topic, partitions }) =>
+    const partitions = Object.entries(assignment).flatMap(([topic, partitions]) =>
       partitions.map((partition) => ({ topic, partition })),
     )
     this.#begun = this.#alone(() => handlers.begin(partitions)).then((begins) => {

@@ -54,7 +54,6 @@ class PlatformaticDriver implements KafkaDriver {
   #membership: Membership | null = null
   /** The library has joined anew. */
   #joined = false
-  #paused = false
   /** Wall clock, ms, since when the library is not a member; null while it is. */
   #lostMs: number | null = null
   #wake: (() => void) | undefined
@@ -153,11 +152,6 @@ class PlatformaticDriver implements KafkaDriver {
     this.#wake?.()
   }
 
-  pause(paused: boolean): void {
-    this.#paused = paused
-    if (!paused) this.#wake?.()
-  }
-
   async #run(handlers: KafkaHandlers): Promise<void> {
     const { signal } = this.#stopping
     this.#lostMs = 0
@@ -216,7 +210,6 @@ class PlatformaticDriver implements KafkaDriver {
 
   /** One fetch from every broker that leads partitions of ours. False: there was nothing to ask for. */
   async #fetch(handlers: KafkaHandlers): Promise<boolean> {
-    if (this.#paused) return false
     const metadata = await this.#consumer.metadata({ topics: [...this.#options.topics] })
     const requests = this.#requests(metadata)
     if (requests.size === 0) return false
