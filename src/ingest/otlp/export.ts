@@ -54,6 +54,7 @@ export interface ExporterOptions {
 
 /** How long a request whose rows are already taken waits for room. Senders give up earlier: SDKs after 10 s. */
 const WAIT_MS = 30_000
+const AGAIN_MS = 20
 /** Senders wait this much longer, and a block has so many more rows: its cost is shared. */
 const REST_MS = 25
 
@@ -167,9 +168,12 @@ class OtlpExporter implements Exporter {
     }
   }
 
-  /** Resolves when the gate is open, or after `ms`. */
+  /** Resolves when the gate is open, or after `ms`. Never at once: it may have closed and opened meanwhile. */
   async #room(ms: number): Promise<void> {
-    if (!this.closed && this.#options.writer.pending === 0) return
+    if (!this.closed && this.#options.writer.pending === 0) {
+      await new Promise((resolve) => setTimeout(resolve, Math.min(ms, AGAIN_MS)))
+      return
+    }
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, ms)
       this.#waiting.push(() => {

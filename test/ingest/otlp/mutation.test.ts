@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { createOtlpMutationRun } from '../../support/otlp-mutation.ts'
 
 const SEED = Number(process.env.SEED ?? 4711)
-const COUNT = Number(process.env.COUNT ?? 3_000)
+const COUNT = Number(process.env.COUNT ?? 2_000)
 
 test(`${COUNT} damaged requests: no crash, nothing wrong beside the damage or after it (SEED=${SEED})`, () => {
   const report = createOtlpMutationRun()({ seed: SEED, count: COUNT })
