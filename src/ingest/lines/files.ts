@@ -1,6 +1,4 @@
-import { randomUUID } from 'node:crypto'
 import { closeSync, fstatSync, read as readCallback } from 'node:fs'
-import { matchesGlob } from 'node:path'
 import { promisify } from 'node:util'
 import type { Clock } from '../../lib/clock.ts'
 import type { Note } from '../../pipeline/journal-format.ts'
@@ -8,26 +6,17 @@ import type { LaneGate, NoteSource } from '../../pipeline/lane.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Fields, Log } from '../../telemetry/log.ts'
 import type { EntryWriter } from '../entry/entry.ts'
-import type { Origins, Sender } from '../entry/origins.ts'
+import type { Origins } from '../entry/origins.ts'
 import { createGateWait } from './gate.ts'
-import type { LineParser } from './parser.ts'
 import { Prefix } from './prefix.ts'
 import { createLineReader } from './read-line.ts'
 import { createRejectedLines, type RejectedLines } from './rejected-lines.ts'
 import { LineSource } from './source.ts'
 import { lineSplitter } from './split.ts'
-import {
-  beginAlike,
-  contentOf,
-  type Head,
-  type Likeness,
-  likeness,
-  openSeen,
-  readHead,
-  stillThere,
-} from './tail/content.ts'
-import { type Candidate, discover } from './tail/discover.ts'
-import { TrackedLog } from './tail/tracked.ts'
+import { contentOf, openSeen, stillThere } from './tail/content.ts'
+import { GONE_MS, isGone, LogFinder, NOTE_PREFIX } from './tail/finder.ts'
+import type { TrackedLog } from './tail/tracked.ts'
+import type { FilesCounters, FilesGroup, FilesLimits } from './tail/types.ts'
 import { createUnwrapper, hintsOfPath } from './unwrap/index.ts'
 
 /**
@@ -52,17 +41,6 @@ export interface FilesReceiver extends Stage {
   idle(): Promise<void>
 }
 
-export interface FilesGroup {
-  readonly paths: readonly string[]
-  readonly exclude: readonly string[]
-  readonly rotated: boolean
-  /** Where a log begins that is there at the very first start: its begin, or its end. */
-  readonly start: 'beginning' | 'end'
-  /** A new one for each file: some remember the form of the last line. */
-  readonly parser: () => LineParser
-  readonly sender: Omit<Sender, 'source' | 'precisionNs'>
-}
-
 export interface FilesOptions {
   readonly groups: readonly FilesGroup[]
   /** Not shared with others: a position is exact only when nobody else's entries are between. */
@@ -82,41 +60,6 @@ export interface FilesOptions {
   readonly tick?: () => number
 }
 
-export interface FilesLimits {
-  readonly lineBytesMax: number
-  /** Files of one group; of more, those that were written to last. */
-  readonly filesMax: number
-  /** Kept open between turns. */
-  readonly openMax: number
-  readonly pollMs: number
-  readonly scanMs: number
-  /** The last line of a rotated file counts without its end when nothing was added for this long. */
-  readonly finalMs: number
-  /** A log whose file is gone is forgotten when no copy of it turned up for this long. */
-  readonly forgetMs: number
-}
-
-export interface FilesCounters {
-  lines: number
-  bytes: number
-  rows: number
-  readonly rejected: Map<string, number>
-  /** Logs that began anew in a file: emptied, or written over. */
-  truncated: number
-  /** Logs found again in another file, by their content. */
-  followed: number
-  /** Files that hold what another one holds. */
-  copies: number
-  /** Logs of which no file is left. What was not read of them is not known. */
-  vanished: number
-  /** Files beyond `filesMax`, in the last look. */
-  over: number
-  /** Compressed files that are damaged or not complete. */
-  damaged: number
-  /** Files that could not be read. */
-  failed: number
-}
-
 const LIMITS: FilesLimits = {
   lineBytesMax: 1 << 20,
   filesMax: 4096,
@@ -129,7 +72,6 @@ const LIMITS: FilesLimits = {
 const CHUNK_BYTES = 256 << 10
 /** Chunks of one log before the others get their turn. */
 const TURN_CHUNKS = 8
-const NOTE_PREFIX = 'file/'
 const read = promisify(readCallback)
 
 export function createFilesReceiver(options: FilesOptions): FilesReceiver {
@@ -155,22 +97,15 @@ class Tail implements FilesReceiver {
   readonly #options: FilesOptions
   readonly #limits: FilesLimits
   readonly #tick: () => number
-  readonly #logs = new Set<TrackedLog>()
-  readonly #groupOf = new Map<TrackedLog, FilesGroup>()
+  readonly #finder: LogFinder
   /** Rows of these may be in the builders. */
   readonly #dirty = new Set<TrackedLog>()
   /** The log whose chunk is on its way into the builders. */
   #active: TrackedLog | null = null
-  /** Paths that hold a copy of something that is read elsewhere. */
-  #copies = new Map<string, string>()
-  /** Grows whenever a log finds or loses a file: then copies are looked at again. */
-  #changes = 0
   readonly #buffer = Buffer.allocUnsafe(CHUNK_BYTES)
   readonly #stopping = new AbortController()
   readonly #gateOpen: (signal: AbortSignal) => Promise<void>
   #running: Promise<void> | null = null
-  #firstLook = true
-  #known: boolean
   /** Looks and rounds that found nothing to do. */
   #quiet = 0
   #waiters: { readonly quiet: number; readonly wake: () => void }[] = []
@@ -181,12 +116,19 @@ class Tail implements FilesReceiver {
     this.#limits = { ...LIMITS, ...options.limits }
     this.#tick = options.tick ?? (() => performance.now())
     this.#gateOpen = createGateWait(options.gate)
-    for (const [key, value] of options.notes(NOTE_PREFIX)) {
-      const log = TrackedLog.fromNote(key, value, this.#tick())
-      if (log === null) options.forget(key)
-      else this.#logs.add(log)
-    }
-    this.#known = this.#logs.size > 0
+    this.#finder = new LogFinder({
+      groups: options.groups,
+      limits: this.#limits,
+      counters: this.counters,
+      notes: options.notes(NOTE_PREFIX),
+      forget: options.forget,
+      onForgotten: (log) => this.#dirty.delete(log),
+      onSkipped: (log) => this.#dirty.add(log),
+      complain: (key, fields, message) => this.#complain(key, fields, message),
+      clock: options.clock,
+      tick: this.#tick,
+      signal: this.#stopping.signal,
+    })
   }
 
   async start(): Promise<void> {
@@ -202,11 +144,11 @@ class Tail implements FilesReceiver {
   async stop(_deadline: AbortSignal): Promise<void> {
     this.#stopping.abort()
     await this.#running
-    for (const log of this.#logs) log.close()
+    for (const log of this.#finder.logs) log.close()
   }
 
   logs(): ReturnType<FilesReceiver['logs']> {
-    return [...this.#logs]
+    return [...this.#finder.logs]
       .filter(({ bound, compression }) => bound && compression === null)
       .map((log) => ({ path: log.path, position: log.consumed, behind: Math.max(0, log.size - log.consumed) }))
   }
@@ -224,12 +166,12 @@ class Tail implements FilesReceiver {
     while (!signal.aborted) {
       let looked = false
       if (this.#tick() >= scanAt) {
-        await this.#guard('looking at the folders', () => this.#look())
+        await this.#guard('looking at the folders', () => this.#finder.look())
         looked = true
         scanAt = this.#tick() + scanMs
       }
       let busy = false
-      for (const log of [...this.#logs]) {
+      for (const log of [...this.#finder.logs]) {
         if (signal.aborted) break
         await this.#gateOpen(signal)
         if (!signal.aborted) busy = (await this.#turn(log)) || busy
@@ -246,202 +188,6 @@ class Tail implements FilesReceiver {
     this.#waiters = this.#waiters.filter((waiter) => !due.includes(waiter))
     for (const { wake } of due) wake()
   }
-
-  // Which file holds which log.
-
-  async #look(): Promise<void> {
-    for (const log of this.#logs) log.seen = false
-    this.counters.over = 0
-    const copies = new Map<string, string>()
-    for (const group of this.#options.groups) await this.#lookAt(group, copies)
-    this.#copies = copies
-    this.counters.copies = copies.size
-    for (const log of [...this.#logs]) if (!log.seen) this.#missing(log)
-    this.#firstLook = false
-    this.#closeIdle()
-  }
-
-  async #lookAt(group: FilesGroup, copies: Map<string, string>): Promise<void> {
-    const { filesMax } = this.#limits
-    const families = new Set<string>()
-    for (const log of this.#logs) {
-      const owner = this.#groupOf.get(log)
-      if (owner === group || owner === undefined) families.add(log.family)
-    }
-    const ours = this.#ownFamilies(group, families)
-    const { files, over } = await discover({ ...group, filesMax, families: ours })
-    this.counters.over += over
-    if (over > 0)
-      this.#complain('over', { over, filesMax, paths: group.paths }, 'there are more files than are followed')
-    const unknown: Candidate[] = []
-    const byInode = new Map<string, TrackedLog[]>()
-    for (const log of this.#logs) {
-      const key = `${log.dev}:${log.ino}`
-      const there = byInode.get(key)
-      if (there === undefined) byInode.set(key, [log])
-      else there.push(log)
-    }
-    for (const candidate of files) {
-      const held = byInode.get(`${candidate.dev}:${candidate.ino}`) ?? []
-      const bound = held.find((log) => log.bound)
-      if (bound !== undefined) {
-        // A second name of the same file is the same file.
-        if (!bound.seen || candidate.path === bound.family) bound.path = candidate.path
-        bound.seen = true
-        bound.size = candidate.size
-        bound.changedMs = candidate.mtimeMs
-        this.#groupOf.set(bound, group)
-        if (bound.compression === null && candidate.size < bound.consumed) this.#emptied(bound, candidate, group)
-      } else unknown.push(candidate)
-    }
-    for (const candidate of unknown) {
-      if (this.#stopping.signal.aborted) return
-      await this.#identify(candidate, group, copies)
-    }
-  }
-
-  /** Of families found in notes, those that this group's patterns can mean. */
-  #ownFamilies(group: FilesGroup, families: Iterable<string>): string[] {
-    return [...families].filter((family) =>
-      group.paths.some((pattern) => pattern === family || matchesGlob(family, pattern)),
-    )
-  }
-
-  async #identify(candidate: Candidate, group: FilesGroup, copies: Map<string, string>): Promise<void> {
-    if (candidate.size === 0) return
-    const { dev, ino, size, mtimeMs } = candidate
-    // Found under another name a moment ago.
-    for (const log of this.#logs) if (log.bound && log.ino === ino && log.dev === dev) return
-    const looks = `${ino} ${size} ${mtimeMs} ${this.#changes}`
-    if (this.#copies.get(candidate.path) === looks) {
-      copies.set(candidate.path, looks)
-      return
-    }
-    const fd = openSeen(candidate)
-    if (fd === null) {
-      // Renamed a moment ago, most often: the next look finds it.
-      this.counters.failed++
-      return
-    }
-    try {
-      const head = await readHead(fd)
-      if (head.bytes.length > 0) await this.#place(candidate, group, copies, looks, fd, head)
-    } finally {
-      closeSync(fd)
-    }
-  }
-
-  /** Finds the log whose content this is, or begins a new one. */
-  async #place(
-    candidate: Candidate,
-    group: FilesGroup,
-    copies: Map<string, string>,
-    looks: string,
-    fd: number,
-    head: Head,
-  ): Promise<void> {
-    let best: TrackedLog | null = null
-    let unsure = false
-    for (const log of this.#logs) {
-      if (log.family !== candidate.family) continue
-      const like = await this.#compare(log, fd, head)
-      if (like === 'other') continue
-      if (like === 'unsure') unsure = true
-      else if (log.bound && candidate.size > log.size && head.compression === null && log.compression === null) {
-        // What was read until now was the copy: this one goes on.
-        this.#changes++
-        log.orphan(this.#tick())
-        log.bind(candidate, null, this.#tick())
-        return
-      } else if (log.bound || like === 'part') {
-        // The same content in a file that is still there: a copy, perhaps not a whole one yet.
-        copies.set(candidate.path, looks)
-        if (log.bound) return
-      } else if (best === null || log.prefix.bytes > best.prefix.bytes) best = log
-    }
-    const nowMs = this.#tick()
-    if (best !== null) {
-      copies.delete(candidate.path)
-      if (best.path !== candidate.path) this.counters.followed++
-      this.#changes++
-      best.bind(candidate, head.compression, nowMs)
-      this.#groupOf.set(best, group)
-      return
-    }
-    if (copies.has(candidate.path)) return
-    // Too short to tell from another: it grows, or it stays as it is and is one of its own.
-    if (unsure && this.#options.clock.now() - candidate.mtimeMs < UNSURE_MS) return
-    const log = this.#begin(candidate, group)
-    log.bind(candidate, head.compression, nowMs)
-    if (this.#firstLook && !this.#known && group.start === 'end') await this.#skip(log)
-  }
-
-  async #compare(log: TrackedLog, fd: number, head: Head): Promise<Likeness> {
-    const { prefix } = log.position()
-    if (!log.bound && prefix.bytes === 0) return 'other'
-    const like = likeness(prefix, fd, head)
-    if (like !== 'unsure' || !log.bound) return like
-    // Nothing was read of it yet, or not enough: but there is its file.
-    const own = log.fd ?? openSeen(log)
-    if (own === null) return 'unsure'
-    try {
-      return beginAlike((await readHead(own)).bytes, head.bytes)
-    } finally {
-      if (own !== log.fd) closeSync(own)
-    }
-  }
-
-  #begin(candidate: Candidate, group: FilesGroup): TrackedLog {
-    this.#changes++
-    const log = new TrackedLog(`${NOTE_PREFIX}${randomUUID()}`, candidate.family, candidate, this.#tick())
-    this.#logs.add(log)
-    this.#groupOf.set(log, group)
-    return log
-  }
-
-  /** A file that holds less than was read of it, or something else: its log lives on in a copy, if anywhere. */
-  #emptied(log: TrackedLog, candidate: Candidate, group: FilesGroup): void {
-    this.counters.truncated++
-    log.orphan(this.#tick())
-    log.dev = -1
-    log.ino = -1
-    const next = this.#begin(candidate, group)
-    next.bind(candidate, null, this.#tick())
-  }
-
-  #missing(log: TrackedLog): void {
-    const nowMs = this.#tick()
-    if (log.bound) {
-      // While it is open it can be read to its end, whatever became of its name.
-      if (log.fd !== null && nowMs - log.grownMs < (this.#isGone(log.fd) ? GONE_MS : this.#limits.finalMs)) return
-      this.counters.vanished++
-      this.#changes++
-      log.orphan(nowMs)
-      return
-    }
-    if (log.orphanMs === 0) log.orphanMs = nowMs
-    if (nowMs - log.orphanMs < this.#limits.forgetMs) return
-    this.#logs.delete(log)
-    this.#groupOf.delete(log)
-    this.#dirty.delete(log)
-    this.#options.forget(log.key)
-  }
-
-  #isGone(fd: number): boolean {
-    try {
-      return fstatSync(fd).nlink === 0
-    } catch {
-      return true
-    }
-  }
-
-  #closeIdle(): void {
-    const open = [...this.#logs].filter(({ fd }) => fd !== null)
-    open.sort((a, b) => a.grownMs - b.grownMs)
-    for (const log of open.slice(0, Math.max(0, open.length - this.#limits.openMax))) log.close()
-  }
-
-  // Reading.
 
   /** Reads what is new in one log, up to a bound. True: there may be more. */
   async #turn(log: TrackedLog): Promise<boolean> {
@@ -471,7 +217,11 @@ class Tail implements FilesReceiver {
     if (stat.size === log.read && stat.mtimeMs === log.readMs) return this.#finish(log)
     if (stat.size < log.consumed || !stillThere(fd, log.position().prefix)) {
       const { path, family, dev, ino } = log
-      this.#emptied(log, { path, family, dev, ino, size: stat.size, mtimeMs: stat.mtimeMs }, this.#groupOf.get(log)!)
+      this.#finder.emptied(
+        log,
+        { path, family, dev, ino, size: stat.size, mtimeMs: stat.mtimeMs },
+        this.#finder.groupOf.get(log)!,
+      )
       return stat.size > 0
     }
     log.readMs = stat.mtimeMs
@@ -495,7 +245,7 @@ class Tail implements FilesReceiver {
   async #finish(log: TrackedLog): Promise<boolean> {
     const { source } = log
     if (source === null || source.heldBytes === 0) return false
-    const gone = log.fd !== null && this.#isGone(log.fd)
+    const gone = log.fd !== null && isGone(log.fd)
     if (log.path === log.family && !gone) return false
     const waitMs = gone ? GONE_MS / 2 : this.#limits.finalMs
     if (this.#tick() - log.grownMs < waitMs) return false
@@ -526,7 +276,7 @@ class Tail implements FilesReceiver {
         if (signal.aborted) return false
         if (seen.bytes < known.bytes) {
           seen.advance(chunk.subarray(0, known.bytes - seen.bytes))
-          if (seen.bytes === known.bytes && seen.crc !== known.crc) return this.#other(log)
+          if (seen.bytes === known.bytes && seen.crc !== known.crc) return this.#finder.other(log)
         }
         // What is stored is stepped over, but for the begin of lines that have not ended.
         const from = source.read - offset
@@ -546,18 +296,6 @@ class Tail implements FilesReceiver {
     }
     log.keep()
     return false
-  }
-
-  /** It began like a log that was read, and is not its copy. */
-  #other(log: TrackedLog): boolean {
-    const { path, family, dev, ino, size, compression } = log
-    const group = this.#groupOf.get(log)!
-    log.orphan(this.#tick())
-    log.dev = -1
-    log.ino = -1
-    const candidate = { path, family, dev, ino, size, mtimeMs: 0 }
-    this.#begin(candidate, group).bind(candidate, compression, this.#tick())
-    return true
   }
 
   /**
@@ -587,7 +325,7 @@ class Tail implements FilesReceiver {
 
   #sourceOf(log: TrackedLog): LineSource {
     if (log.source !== null) return log.source
-    const group = this.#groupOf.get(log)!
+    const group = this.#finder.groupOf.get(log)!
     const { writer, origins, onRejected } = this.#options
     const { counters } = this
     if (log.reader === null || log.replayFrom >= 0) {
@@ -616,22 +354,12 @@ class Tail implements FilesReceiver {
     return log.source
   }
 
-  /** Goes to the end of the last line without reading lines. */
-  async #skip(log: TrackedLog): Promise<void> {
-    if (log.compression !== null) {
-      log.readAs = `${log.size}`
-      return
-    }
-    const prefix = new Prefix()
-    let rest: Buffer = Buffer.alloc(0)
-    for await (const piece of contentOf(log.open(), null)) {
-      const bytes = Buffer.concat([rest, piece as Buffer])
-      const behind = bytes.lastIndexOf(10) + 1
-      prefix.advance(bytes.subarray(0, behind))
-      rest = bytes.subarray(behind)
-    }
-    log.prefix = prefix
-    this.#dirty.add(log)
+  /** Once for each trouble. */
+  #complain(key: string, fields: Fields, message: string): void {
+    if (this.#complained.has(key)) return
+    if (this.#complained.size > COMPLAINTS_MAX) this.#complained.clear()
+    this.#complained.add(key)
+    this.#options.log.warn(fields, message)
   }
 
   async #guard(what: string, work: () => Promise<void>): Promise<void> {
@@ -642,18 +370,7 @@ class Tail implements FilesReceiver {
       this.#complain(what, { error }, `${what} failed; trying again`)
     }
   }
-
-  /** Once for each trouble. */
-  #complain(key: string, fields: Fields, message: string): void {
-    if (this.#complained.has(key)) return
-    if (this.#complained.size > COMPLAINTS_MAX) this.#complained.clear()
-    this.#complained.add(key)
-    this.#options.log.warn(fields, message)
-  }
 }
 
-const UNSURE_MS = 5000
-/** A deleted file is let go when nothing was added for this long. */
-const GONE_MS = 10_000
 const KEPT_BYTES = 65_536
 const COMPLAINTS_MAX = 1000

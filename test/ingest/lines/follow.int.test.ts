@@ -16,12 +16,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { expect, onTestFinished, test } from 'vitest'
-import {
-  createFilesReceiver,
-  type FilesGroup,
-  type FilesLimits,
-  type FilesReceiver,
-} from '../../../src/ingest/lines/files.ts'
+import { createFilesReceiver, type FilesReceiver } from '../../../src/ingest/lines/files.ts'
+import type { FilesGroup, FilesLimits } from '../../../src/ingest/lines/tail/types.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { FaultyFiles, unsyncedFiles } from '../../support/journal.ts'
