@@ -51,7 +51,7 @@ export function createAutoParser({ name = 'auto', text, json, reporter = '' }: A
     source = parser.source
     return null
   }
-  const parseText = (line: string, entry: AccessEntry): LineFault | null => {
+  const tryText = (line: string, entry: AccessEntry): LineFault | null => {
     let gravest: LineFault = 'unmatched'
     const first = lastText
     if (first !== null) {
@@ -67,7 +67,16 @@ export function createAutoParser({ name = 'auto', text, json, reporter = '' }: A
       gravest = graver(gravest, fault)
       entry.reset()
     }
-    return gravest === 'unmatched' && isOwnLog(line) ? 'not_an_entry' : gravest
+    return gravest
+  }
+  const parseText = (line: string, entry: AccessEntry): LineFault | null => {
+    const fault = tryText(line, entry)
+    if (fault !== 'unmatched') return fault
+    if (isOwnLog(line)) return 'not_an_entry'
+    const straight = straighten(line)
+    if (straight === null || tryText(straight, entry) !== null) return 'unmatched'
+    entry.customTags.add('repaired', 'typography')
+    return null
   }
 
   return {
@@ -88,6 +97,23 @@ export function createAutoParser({ name = 'auto', text, json, reporter = '' }: A
       return fault
     },
   }
+}
+
+const CURLY = /[\u2013\u2014\u2018\u2019\u201c\u201d]/
+const STRAIGHT: readonly (readonly [RegExp, string])[] = [
+  [/[\u2013\u2014]/g, '-'],
+  [/[\u2018\u2019]/g, "'"],
+  [/[\u201c\u201d]/g, '"'],
+  [/ {2,}/g, ' '],
+]
+
+/**
+ * Lines that came through a web form or a document have typographic dashes and quotes, and blanks doubled. Where a line
+ * fits no form as it is but does when these are undone, it is read so, and its row says that it was. Null: it has none.
+ */
+function straighten(line: string): string | null {
+  if (!CURLY.test(line)) return null
+  return STRAIGHT.reduce((text, [found, by]) => text.replace(found, by), line)
 }
 
 /** A parser that knew the line's form knows best why it is no entry. */
