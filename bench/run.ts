@@ -6,6 +6,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   lines: 'lines of access logs into columns, text and JSON: --seconds 3',
   'log-lines': 'the whole path of log lines: --form json|text --via http|files --count 1000000',
   grpc: 'receiving alone',
+  'kafka-in': 'what a record of Kafka costs until it is fsynced and committed, by driver: RECORDS=100000',
   journal: 'append, CRC and fsync: --rows 2000000',
   histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
   ingest: 'the whole path over gRPC: [--stage] [--count 3000000] [--rate 20000 --seconds 600]',
