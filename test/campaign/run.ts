@@ -4,6 +4,7 @@ import { runOne } from '../../bench/support/run-one.ts'
 // something does not hold.
 await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   envoy: 'a real Envoy through every fault, row for row: --count 20000 --seed 1',
+  everything: 'the same requests by every way that one Envoy has to tell them: --count 5000 --seed 1',
   'kill-main': 'kill -9 of the main process under load: --kills 300 --seed 1',
   'kill-store': "kill -9 of the store's process in the middle of inserts: --kills 500 --seed 1",
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',

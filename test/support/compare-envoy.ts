@@ -21,7 +21,7 @@ export interface EnvoyComparison {
   readonly histogramWorstError: number
 }
 
-type Row = Readonly<Record<string, unknown>>
+export type Row = Readonly<Record<string, unknown>>
 interface Requests {
   readonly rows: Row[]
   readonly next_cursor: string | null
@@ -105,7 +105,8 @@ async function rowsArrived(sidecast: Sidecast, expected: number): Promise<void> 
   }
 }
 
-async function storedRequests(sidecast: Sidecast): Promise<number> {
+/** Requests of the last two hours, whoever reported them. */
+export async function storedRequests(sidecast: Sidecast): Promise<number> {
   const { series } = await sidecast.get<Latency>('/api/v1/latency?from=-2h&to=now&view=all&method=exact&q=0.5')
   return series[0]?.points[0]?.n ?? 0
 }
@@ -118,7 +119,8 @@ async function tableCounts(sidecast: Sidecast): Promise<Record<RowTable, number>
   return Object.fromEntries(ROW_TABLES.map((table) => [table, count(table)])) as Record<RowTable, number>
 }
 
-async function allRows(sidecast: Sidecast): Promise<Row[]> {
+/** Every row of the last two hours, whoever reported it. */
+export async function allRows(sidecast: Sidecast): Promise<Row[]> {
   const rows: Row[] = []
   let cursor: string | null = null
   do {

@@ -28,6 +28,7 @@ export interface EverythingEnvoy {
 export interface EverythingPorts {
   readonly grpc: number
   readonly otlpHttp: number
+  /** StatsD over TCP from 127.0.0.1, DogStatsD over UDP from ::1: two senders, since one with both would count twice. */
   readonly statsd: number
   readonly dogstatsd: number
 }
