@@ -7,42 +7,22 @@ import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { createClickHouseSink } from './adapters/clickhouse/sink.ts'
 import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
 import type { Config } from './config.ts'
-import { createAlsDecoder } from './ingest/als/decode.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
-import { createNodeReader } from './ingest/als/node.ts'
-import { createAlsReceiver } from './ingest/als/receiver.ts'
-import { createOrigins } from './ingest/entry/origins.ts'
-import { createEntryWriter } from './ingest/entry/writer.ts'
-import { openFluentd } from './ingest/fluentd/open.ts'
-import { createGrpcServer, createHealthService } from './ingest/grpc/index.ts'
-import { openConfiguredKafka } from './ingest/kafka/configured.ts'
-import { openLines } from './ingest/lines/open.ts'
-import { createPreset } from './ingest/lines/presets/index.ts'
-import { createMetricsServiceReceiver } from './ingest/metrics-service/receiver.ts'
-import { createOtlpHttpServer, createOtlpReceiver } from './ingest/otlp/index.ts'
-import { openScrape } from './ingest/scrape/open.ts'
-import { openStatsd } from './ingest/statsd/open.ts'
-import type { StatsdAddresses } from './ingest/statsd/receiver.ts'
-import { openSyslog } from './ingest/syslog/open.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
-import { configuredTags } from './metrics/configured-tags.ts'
-import { createEnvoyNames } from './metrics/envoy-names.ts'
-import { ISTIO_TAGS } from './metrics/istio-tags.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
 import { createOwnSampler } from './metrics/own.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
-import type { RowTable } from './model/schema.ts'
 import { createDelivery } from './pipeline/delivery.ts'
 import { openJournal } from './pipeline/journal.ts'
 import { createLane } from './pipeline/lane.ts'
 import { createLedger } from './pipeline/ledger.ts'
 import { createServedLedger } from './pipeline/ledger-served.ts'
-import { createRedaction } from './pipeline/redact.ts'
 import { createRollup } from './pipeline/rollup.ts'
 import type { Stage } from './pipeline/sink.ts'
 import { createSpanStore } from './pipeline/spans.ts'
 import { createQueryServer } from './query/server.ts'
+import { createReceivers, type ReceiverAddresses } from './receivers.ts'
 import { createStatus } from './status.ts'
 import { createStore, type Store } from './store/supervisor.ts'
 import type { Log } from './telemetry/log.ts'
@@ -52,7 +32,7 @@ import { createWeb } from './web/serve.ts'
 
 /** The whole product, on one screen: what there is, who gets what from whom, and in which order it starts and stops. */
 export interface App {
-  readonly addresses: { readonly http: string; readonly grpc: string; readonly otlpHttp: string } & StatsdAddresses
+  readonly addresses: { readonly http: string } & ReceiverAddresses
   /** Drains within `STOP_MS`: what is not delivered by then waits in the journal. Safe twice. */
   stop(): Promise<void>
 }
@@ -144,94 +124,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     sides: [metrics, spans],
     log,
   })
-  const nodes = createNodeReader()
-  const redaction = createRedaction(config.redaction)
-  const rows = {
-    decoder: createAlsDecoder({
-      builders: lane.builders,
-      redaction,
-      onIdentifier: (bytes, start, end) => nodes.read(bytes, start, end),
-    }),
-    flush: (table: RowTable) => lane.flush(table),
-    onDecoded: (node: string, decoded: number, rejected: number) => ledger.arrived(node, decoded, rejected),
-  }
-  const als = createAlsReceiver({ ...rows, gate: lane.gate })
-  const tagRules = configuredTags(config.ingest.statsTags)
-  const names = createEnvoyNames({ rules: tagRules })
-  const origins = createOrigins()
-  const otlp = createOtlpReceiver({
-    writer: createEntryWriter(rows),
-    spans,
-    lane,
-    metrics,
-    names,
-    origins,
-    redaction,
-    createParser: () => createPreset('auto')!,
-    attributes: config.ingest.otlp.attributes,
-    statsPrefix: config.ingest.otlp.statsPrefix,
-  })
-  const otlpHttp = createOtlpHttpServer({
-    listen: config.ingest.otlpHttp.listen,
-    exporter: otlp.exporter,
-    limits: {
-      bodyBytesMax: parseBytes(config.ingest.otlpHttp.bodyMax)!,
-      decompressedBytesMax: parseBytes(config.ingest.otlpHttp.decompressedMax)!,
-    },
-    log,
-  })
-  const scrape = openScrape(config.ingest.scrape, {
-    store: metrics,
-    gate: lane.gate,
-    userAgent: `sidecast/${VERSION}`,
-    clock,
-    log,
-  })
-  const lines = { origins, gate: lane.gate, onDecoded: rows.onDecoded, synced: () => lane.synced(), log }
-  const fluentd = openFluentd(config.ingest.fluentd, { ...lines, writer: createEntryWriter(rows) })
-  const syslog = openSyslog(config.ingest.syslog, { ...lines, writer: createEntryWriter(rows) })
-  const metricsService = createMetricsServiceReceiver({
-    metrics,
-    nodes,
-    names: { envoy: names, istio: createEnvoyNames({ rules: ISTIO_TAGS }) },
-    gate: lane.gate,
-    counterValues: config.ingest.metricsService.counters,
-  })
-  const statsd = openStatsd({ config: config.ingest.statsd, tagRules, metrics, gate: lane.gate, log })
-  const { files, stdin, logs } = openLines(config.ingest, {
-    ...lines,
-    newWriter: () => createEntryWriter(rows),
-    lane,
-    journal,
-    stdin: () => process.stdin,
-    clock,
-  })
-  const kafka = openConfiguredKafka(config.ingest.kafka, {
-    ...lines,
-    lane,
-    journal,
-    data,
-    alsDecoder: (onIdentifier) => createAlsDecoder({ builders: lane.builders, redaction, onIdentifier }),
-    readNode: (bytes, start, end) => nodes.read(bytes, start, end),
-    entryWriter: (decoder) => createEntryWriter({ ...rows, decoder }),
-    clock,
-  })
-  const services = [...als.services, ...otlp.services, ...metricsService.services]
-  const health = createHealthService(services.map((service) => service.name))
-  const setServing = (serving: boolean): void => {
-    for (const name of ['', ...services.map((service) => service.name)]) health.set(name, serving)
-  }
-  lane.gate.onClose(() => setServing(false))
-  lane.gate.onOpen(() => setServing(true))
-  const grpc = createGrpcServer({
-    listen: config.ingest.grpc.listen,
-    option: 'ingest.grpc.listen',
-    services: [...services, health.service],
-    limits: { messageBytesMax: parseBytes(config.ingest.grpc.messageMax)!, streamsMax: config.ingest.grpc.streamsMax },
-    keepaliveMs: parseDuration(config.ingest.grpc.keepalive)!,
-    streamAgeMs: parseDuration(config.ingest.grpc.streamAge)!,
-    log,
-  })
+  const receivers = createReceivers({ config, data, lane, journal, ledger, metrics, spans, clock, log })
 
   // Answers.
   const parts = {
@@ -245,21 +138,12 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     disk,
     ledger,
     served,
-    kafka,
     lane,
     rollup,
     mesh,
-    als,
-    grpc,
-    otlp,
-    otlpHttp,
-    metricsService,
-    statsd,
-    scrape,
-    fluentd,
-    syslog,
     metrics,
     spans,
+    ...receivers,
   }
   const pages = createMetrics({ ...parts, version: VERSION })
   const status = createStatus({
@@ -277,7 +161,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       return { type, body }
     },
     web: createWeb(),
-    logs,
+    logs: receivers.logs,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
     limits: {
@@ -307,7 +191,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     await stage.start()
   }
   const stop = async (): Promise<void> => {
-    setServing(false)
+    receivers.setServing(false)
     // A timer that holds the process, unlike AbortSignal.timeout: draining must not end because nothing else is left.
     const deadline = new AbortController()
     const timer = setTimeout(() => deadline.abort(), STOP_MS)
@@ -319,32 +203,15 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
     ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
-    for (const stage of [
-      query,
-      sink,
-      journal,
-      ledger,
-      delivery,
-      disk,
-      mesh,
-      lane,
-      served,
-      own,
-      grpc,
-      otlpHttp,
-      statsd,
-      scrape,
-    ])
-      await start(stage)
-    for (const stage of [fluentd, syslog, files, stdin, logs, ...kafka]) if (stage !== null) await start(stage)
+    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, served, own]) await start(stage)
+    for (const stage of receivers.stages) await start(stage)
   } catch (error) {
     await stop()
     throw error
   }
   sink.engineStarted()
-  setServing(true)
-  const addresses = { http: query.address, grpc: grpc.address, otlpHttp: otlpHttp.address, ...statsd.addresses }
-  return { addresses, stop }
+  receivers.setServing(true)
+  return { addresses: { http: query.address, ...receivers.addresses() }, stop }
 }
 
 function storeOptions(config: Config, data: string, log: Log) {

@@ -233,11 +233,9 @@ class IngestLane implements Lane {
   }
 
   #tick(): void {
-    if (this.gate.closed) {
-      this.#retry()
-      return
-    }
-    if (this.#flushAll()) this.#emptyMs = this.#clock()
+    if (this.gate.closed) this.#retry()
+    else if (this.#flushAll()) this.#emptyMs = this.#clock()
+    // Also while there is no room: what fills the journal may be this very segment, which only leaves once it is sealed.
     if (this.#options.journal.shouldSeal(this.#clock())) this.#seal()
   }
 
