@@ -151,6 +151,7 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     fluentd,
     syslog,
     files,
+    stdin,
     kafka,
     logs,
     /** In the order in which they start; they stop the other way round, before the lane. */

@@ -66,6 +66,17 @@ export interface MetricSources {
     readonly tcp: object | null
     readonly tls: object | null
   } | null
+  readonly files: {
+    readonly counters: { readonly rejected: ReadonlyMap<string, number> }
+    logs(): readonly { readonly path: string; readonly behind: number }[]
+  }
+  readonly stdin: { readonly counters: { readonly rejected: ReadonlyMap<string, number> } } | null
+  readonly logs: {
+    readonly counters: {
+      readonly rejected: ReadonlyMap<string, number>
+      readonly refused: ReadonlyMap<string, number>
+    }
+  }
   readonly journal: { readonly state: string; stats(): object }
   readonly delivery: {
     stats(): object
@@ -160,6 +171,9 @@ const LEVELS = new Set([
 ])
 /** Counters that are called like a level of another part. */
 const COUNTED = new Set([
+  'sidecast_files.bytes',
+  'sidecast_logs_http.bytes',
+  'sidecast_stdin.bytes',
   'sidecast_rollup.bytes',
   'sidecast_store_sink.segments',
   'sidecast_metric_store.series',
@@ -349,6 +363,22 @@ export function createMetrics(sources: MetricSources): Metrics {
     }
     if (streams !== null) figures('sidecast_syslog_tcp', 'Syslog over TCP', () => streams)
     if (tls !== null) figures('sidecast_syslog_tls', 'Syslog over TLS', () => tls)
+  }
+  const { files, stdin, logs } = sources
+  const linesHelp = 'Lines that made no row, by reason'
+  figures('sidecast_files', 'Log files', () => files.counters)
+  counter('sidecast_files_rejected_total', linesHelp, byReason(files.counters.rejected), ['reason'])
+  gauge('sidecast_files_open', 'Logs that are followed now', () => files.logs().length)
+  gauge('sidecast_files_behind_bytes', 'Bytes of followed logs that are not read yet', () =>
+    files.logs().reduce((sum, { behind }) => sum + behind, 0),
+  )
+  figures('sidecast_logs_http', 'Log lines over HTTP', () => logs.counters)
+  counter('sidecast_logs_http_rejected_total', linesHelp, byReason(logs.counters.rejected), ['reason'])
+  const refusedHelp = 'Requests of log lines that were refused, by reason'
+  counter('sidecast_logs_http_refused_total', refusedHelp, byReason(logs.counters.refused), ['reason'])
+  if (stdin !== null) {
+    figures('sidecast_stdin', 'Log lines of standard input', () => stdin.counters)
+    counter('sidecast_stdin_rejected_total', linesHelp, byReason(stdin.counters.rejected), ['reason'])
   }
   figures('sidecast_journal', 'Journal', () => sources.journal.stats())
   gauge('sidecast_journal_writable', '1 while the journal takes rows', () => (sources.journal.state === 'ok' ? 1 : 0))
