@@ -126,6 +126,10 @@ beforeAll(async () => {
   writeFileSync(join(dir, 'envoy.json'), JSON.stringify(config))
   proxy = await startEnvoy({ binary: await envoy(), config: join(dir, 'envoy.json'), adminPort, dir })
   for (let k = 0; k < 100; k++) await (await fetch(`http://127.0.0.1:${mainPort}/page/${k}?token=secret`)).text()
+  // Envoy merges the histograms of its threads at each flush.
+  const merged = 'envoy_cluster_upstream_rq_time_count{envoy_cluster_name="backend"} 100'
+  const admin = async () => (await proxy.admin('/stats/prometheus')).text.includes(merged)
+  await vi.waitUntil(admin, { timeout: 10_000, interval: 50 })
 })
 afterAll(async () => {
   await proxy?.stop()
