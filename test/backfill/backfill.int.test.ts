@@ -22,6 +22,8 @@ function folder(): string {
   return dir
 }
 
+/** Some 40 MB: progress comes each second, and the first kill must come before the end. */
+const LINES = 160_000
 const nowMs = Date.now() - 60_000
 function lines(from: number, to: number): string {
   let text = ''
@@ -55,21 +57,24 @@ test('without a process it opens the data directory; killed and run again, under
   const dir = folder()
   const data = join(dir, 'data')
   const file = join(dir, 'old.log')
-  writeFileSync(file, lines(0, 40_000))
+  writeFileSync(file, lines(0, LINES))
   expect(await backfill(['--data', data, '--preset', 'istio-json', file], 1)).toEqual([])
   const [result] = await backfill(['--data', data, file])
-  expect(result).toMatchObject({ accepted: 40_000, rejected: 0, error: null })
-  expect(result!.added).toBeLessThan(40_000)
+  expect(result).toMatchObject({ accepted: LINES, rejected: 0, error: null })
+  expect(result!.added).toBeLessThan(LINES)
   const sidecast = await startSidecast({ data })
   onTestFinished(() => sidecast.close())
-  await expect.poll(() => stored(sidecast), { timeout: 20_000 }).toBe(40_000)
+  await expect.poll(() => stored(sidecast), { timeout: 60_000 }).toBe(LINES)
 
   // To the process that runs: compressed, copied and grown, and another file that begins alike.
   const url = ['--url', `http://${sidecast.http}`]
   writeFileSync(join(dir, 'old.log.zst'), zstdCompressSync(readFileSync(file)))
   copyFileSync(file, join(dir, 'copy.log'))
-  appendFileSync(join(dir, 'copy.log'), `${lines(40_000, 40_100)}no line\n${lines(40_100, 40_110).trimEnd()}`)
-  writeFileSync(join(dir, 'other.log'), lines(0, 1) + lines(70_000, 70_050))
+  appendFileSync(
+    join(dir, 'copy.log'),
+    `${lines(LINES, LINES + 100)}no line\n${lines(LINES + 100, LINES + 110).trimEnd()}`,
+  )
+  writeFileSync(join(dir, 'other.log'), lines(0, 1) + lines(2 * LINES, 2 * LINES + 50))
   const files = ['old.log.zst', 'copy.log', 'copy.log', 'other.log', 'other.log', 'old.log'].map((name) =>
     join(dir, name),
   )
@@ -82,7 +87,7 @@ test('without a process it opens the data directory; killed and run again, under
     [0, 0, null],
     [0, 1, null],
   ])
-  await expect.poll(() => stored(sidecast), { timeout: 20_000 }).toBe(40_161)
+  await expect.poll(() => stored(sidecast), { timeout: 60_000 }).toBe(LINES + 161)
 })
 
 test('what cannot be sent is said, and the exit code tells', async () => {
