@@ -5,10 +5,10 @@ import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { RejectedGroup } from '../als/rejected.ts'
 import type { Gate } from '../grpc/index.ts'
+import { createUdpListener, type UdpCounters, type UdpListener } from '../stream/udp.ts'
 import { type CollectorLimits, createStatsdCollector, type StatsdLineCounters } from './collector.ts'
 import type { Mapper } from './mapping.ts'
 import { createStreamListener, type StreamCounters, type StreamListener } from './stream.ts'
-import { createUdpListener, type UdpCounters, type UdpListener } from './udp.ts'
 import { createUnixDatagramListener, type UnixDatagramCounters, type UnixDatagramListener } from './unix-datagram.ts'
 
 /**
@@ -79,7 +79,15 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
   })
   const shared = { collector, gate, log, connectionsMax, idleMs, receiveBufferBytes: options.receiveBufferBytes }
   const udp: UdpListener | null =
-    options.udp === null ? null : createUdpListener({ ...options.udp, ...shared, option: 'ingest.statsd.udp' })
+    options.udp === null
+      ? null
+      : createUdpListener({
+          ...options.udp,
+          ...shared,
+          option: 'ingest.statsd.udp',
+          what: 'StatsD over UDP',
+          onDatagram: (bytes, host) => collector.take(bytes, 0, bytes.length, host),
+        })
   const tcp: StreamListener | null =
     options.tcp === null ? null : createStreamListener({ ...shared, listen: options.tcp, option: 'ingest.statsd.tcp' })
   const unix: UnixDatagramListener | null =

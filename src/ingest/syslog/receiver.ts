@@ -1,4 +1,5 @@
 import { createGenerations } from '../../lib/generations.ts'
+import { parseAddress } from '../../lib/units.ts'
 import type { LaneGate } from '../../pipeline/lane.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
@@ -17,8 +18,8 @@ import {
   type StreamPeer,
   type StreamTls,
 } from '../stream/listener.ts'
+import { createUdpListener, type UdpCounters, type UdpListener } from '../stream/udp.ts'
 import { SyslogFrames } from './frames.ts'
-import { createUdpListener, type UdpCounters, type UdpListener } from './udp.ts'
 
 /**
  * Syslog, RFC 3164 and RFC 5424, over UDP, TCP and TLS: access logs of NGINX, HAProxy and whatever a host's daemon sends on.
@@ -118,7 +119,15 @@ class Receiver implements SyslogReceiver {
     this.#udp =
       udp === ''
         ? null
-        : createUdpListener({ listen: udp, option: 'ingest.syslog.udp', receiveBufferBytes, gate, onDatagram, log })
+        : createUdpListener({
+            ...parseAddress(udp)!,
+            option: 'ingest.syslog.udp',
+            what: 'syslog over UDP',
+            receiveBufferBytes,
+            gate,
+            onDatagram,
+            log,
+          })
     this.#tcp = tcp === '' ? null : this.#stream('syslog-tcp', tcp, 'ingest.syslog.tcp', null)
     this.#tls = tls.listen === '' ? null : this.#stream('syslog-tls', tls.listen, 'ingest.syslog.tls.listen', tls)
   }

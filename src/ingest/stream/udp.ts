@@ -1,11 +1,9 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { SidecastError } from '../../errors.ts'
 import type { Log } from '../../telemetry/log.ts'
-import type { Gate } from '../grpc/index.ts'
-import type { StatsdCollector } from './collector.ts'
 import { createKernelDrops, type KernelDrops } from './kernel-drops.ts'
 
-/** StatsD over UDP. What cannot be taken is dropped and counted: there is nobody to ask for it again. */
+/** Datagrams of a UDP port, for StatsD and syslog (RFC 5426). What cannot be taken is dropped and counted: there is nobody to ask for it again. */
 export interface UdpListener {
   readonly address: string
   readonly counters: Readonly<UdpCounters>
@@ -30,14 +28,17 @@ export interface UdpOptions {
   readonly port: number
   /** Name of the option with the address, for messages. */
   readonly option: string
-  readonly collector: StatsdCollector
-  readonly gate: Gate
+  /** What it is, for the log: `StatsD over UDP`. */
+  readonly what: string
+  readonly gate: { readonly closed: boolean }
   readonly receiveBufferBytes: number
+  /** One datagram and the address of its sender. Not called while the gate is closed. */
+  readonly onDatagram: (bytes: Buffer, host: string) => void
   readonly log: Log
 }
 
 export function createUdpListener(options: UdpOptions): UdpListener {
-  const { host, port, option, collector, gate, receiveBufferBytes, log } = options
+  const { host, port, option, what, gate, receiveBufferBytes, onDatagram, log } = options
   let socket: Socket | null = null
   let kernel: KernelDrops | null = null
   let drops: number | null = null
@@ -62,7 +63,7 @@ export function createUdpListener(options: UdpOptions): UdpListener {
     counters.datagrams++
     counters.bytes += bytes.length
     if (gate.closed) counters.droppedFull++
-    else collector.take(bytes, 0, bytes.length, remote.family === 'IPv6' ? plain(remote.address) : remote.address)
+    else onDatagram(bytes, remote.family === 'IPv6' ? plain(remote.address) : remote.address)
   }
   return {
     get address() {
@@ -76,13 +77,14 @@ export function createUdpListener(options: UdpOptions): UdpListener {
         opened.once('error', (error) => {
           reject(
             new SidecastError('SC4101', `${option}: ${host}:${port} cannot be bound: ${error.message}`, {
+              help: `choose another address for ${option}`,
               cause: error,
             }),
           )
         })
         opened.bind({ address: host, port, exclusive: true }, resolve)
       })
-      opened.on('error', (error) => log.warn({ error: error.message }, 'StatsD over UDP: the socket reports an error'))
+      opened.on('error', (error) => log.warn({ error: error.message }, `${what}: the socket reports an error`))
       opened.on('message', onMessage)
       const bound = opened.address()
       address = bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`
@@ -92,7 +94,7 @@ export function createUdpListener(options: UdpOptions): UdpListener {
       if (counters.receiveBufferBytes < receiveBufferBytes) {
         log.warn(
           { wanted: receiveBufferBytes, granted: counters.receiveBufferBytes },
-          'StatsD over UDP: the receive buffer is smaller than wanted, bursts may be dropped; raise it with sysctl net.core.rmem_max',
+          `${what}: the receive buffer is smaller than wanted, bursts may be dropped; raise it with sysctl net.core.rmem_max`,
         )
       }
     },

@@ -1,6 +1,6 @@
 import { createSocket } from 'node:dgram'
 import { expect, test } from 'vitest'
-import { createKernelDrops, dropsIn } from '../../../src/ingest/statsd/kernel-drops.ts'
+import { createKernelDrops, dropsIn } from '../../../src/ingest/stream/kernel-drops.ts'
 
 const TABLE = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
  3149: 0100007F:1FBD 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 81924 2 0000000000000000 162334
