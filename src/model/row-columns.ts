@@ -106,8 +106,8 @@ export type HeapName = (typeof HEAPS)[number]
 export const TEXT_MAPS = ['request_headers', 'response_headers', 'response_trailers', 'custom_tags'] as const
 export type TextMapName = (typeof TEXT_MAPS)[number]
 
-/** Texts of enumerations; the code is the index. What Envoy may add later is `Other`, or empty. */
-export const ENTRY_TYPES = [
+/** Envoy's AccessLogType, by number. */
+export const ACCESS_LOG_TYPES = [
   'NotSet',
   'TcpUpstreamConnected',
   'TcpPeriodic',
@@ -123,8 +123,9 @@ export const ENTRY_TYPES = [
   'UdpPeriodic',
   'UdpSessionEnd',
   'TcpConnectionStart',
-  'Other',
 ] as const
+/** Texts of enumerations; the code is the index. What Envoy may add later is `Other`, or empty. */
+export const ENTRY_TYPES = [...ACCESS_LOG_TYPES, 'Other'] as const
 export const METHODS = ['', 'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'] as const
 export const PROTOCOLS = ['', 'HTTP/1.0', 'HTTP/1.1', 'HTTP/2', 'HTTP/3'] as const
 export const TLS_VERSIONS = ['', 'TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const

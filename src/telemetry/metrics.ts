@@ -6,6 +6,7 @@ import {
   type MetricValue,
   Registry,
 } from 'prom-client'
+import type { ServedTotals } from '../pipeline/ledger-served.ts'
 
 /**
  * Every metric of the process, declared in one place. Parts count for themselves, in plain numbers; what they counted is
@@ -96,17 +97,7 @@ export interface MetricSources {
   }
   /** One for each entry of `ingest.kafka`. */
   readonly kafka: readonly KafkaSource[]
-  readonly served: {
-    totals(): {
-      readonly nodes: number
-      readonly served: number
-      readonly filtered: number
-      readonly lost: number
-      readonly unexplained: number
-      readonly nodesWithLoss: number
-      readonly restarts: number
-    }
-  }
+  readonly served: { totals(): ServedTotals }
   readonly rollup: { readonly stats: object }
   readonly mesh: { stats(): object }
   readonly disk: { readonly usage: { bytes: number; bytesMax: number; partitionsDropped: number; rowsDropped: number } }

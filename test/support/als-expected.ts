@@ -14,7 +14,8 @@ export interface ExpectedRow {
   readonly row: ReadRow
 }
 
-const TYPES = [
+/** AccessLogType by number, written here again: what tests hold the product against. */
+export const TYPES = [
   'NotSet',
   'TcpUpstreamConnected',
   'TcpPeriodic',

@@ -1,5 +1,6 @@
 import type { AccessEntry, Pairs } from '../../src/ingest/entry/entry.ts'
 import type { Json, JsonObject } from './als-expected.ts'
+import { TYPES } from './als-expected.ts'
 
 /**
  * Fills an `AccessEntry` with what an ALS entry says, from its protobuf JSON form: what a receiver of another protocol
@@ -132,23 +133,6 @@ const PROTOCOLS: Readonly<Record<string, string>> = {
   HTTP2: 'HTTP/2',
   HTTP3: 'HTTP/3',
 }
-const TYPES = [
-  'NotSet',
-  'TcpUpstreamConnected',
-  'TcpPeriodic',
-  'TcpConnectionEnd',
-  'DownstreamStart',
-  'DownstreamPeriodic',
-  'DownstreamEnd',
-  'UpstreamPoolReady',
-  'UpstreamPeriodic',
-  'UpstreamEnd',
-  'DownstreamTunnelSuccessfullyEstablished',
-  'UdpTunnelUpstreamConnected',
-  'UdpPeriodic',
-  'UdpSessionEnd',
-  'TcpConnectionStart',
-]
 const FLAGS: Readonly<Record<string, string>> = {
   failed_local_healthcheck: 'LH',
   no_healthy_upstream: 'UH',

@@ -1,3 +1,4 @@
+import { ACCESS_LOG_TYPES } from '../../model/row-columns.ts'
 import type { AccessEntry, EntryReporter, PartyField } from '../entry/entry.ts'
 
 /**
@@ -413,27 +414,9 @@ function lettersOf(value: string): string {
     .replace('cancelled', 'canceled')
 }
 
-/** AccessLogType by name. */
-export const ACCESS_LOG_TYPES = [
-  'NotSet',
-  'TcpUpstreamConnected',
-  'TcpPeriodic',
-  'TcpConnectionEnd',
-  'DownstreamStart',
-  'DownstreamPeriodic',
-  'DownstreamEnd',
-  'UpstreamPoolReady',
-  'UpstreamPeriodic',
-  'UpstreamEnd',
-  'DownstreamTunnelSuccessfullyEstablished',
-  'UdpTunnelUpstreamConnected',
-  'UdpPeriodic',
-  'UdpSessionEnd',
-  'TcpConnectionStart',
-]
 export const ENTRY_TYPE: AttributeTarget = {
   text: (entry, _parts, value) => {
-    const type = ACCESS_LOG_TYPES.indexOf(value)
+    const type = (ACCESS_LOG_TYPES as readonly string[]).indexOf(value)
     if (type > 0) entry.type = type
   },
   number: (entry, _parts, value) => {

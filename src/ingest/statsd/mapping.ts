@@ -1,4 +1,5 @@
 import { parse } from 'yaml'
+import { isRecord } from '../../lib/json.ts'
 import type { TypeLetter } from './line.ts'
 
 /**
@@ -207,8 +208,4 @@ function readDuration(value: unknown): number | null {
   for (const [, number, unit] of value.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
     ms += Number(number) * UNITS[unit!]!
   return ms
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,3 +1,4 @@
+import { parseDuration } from '../../lib/units.ts'
 import {
   AGGREGATIONS,
   type Aggregation,
@@ -105,22 +106,9 @@ function readString(query: string, start: number): { value: string; end: number 
   throw new PromError('bad_data', `parse error at char ${start + 1}: unterminated string`)
 }
 
-const UNITS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 604_800_000,
-  y: 31_536_000_000,
-}
-
-/** `1h30m`, in ms. Null when it is none. */
+/** `1h30m`, in ms. Null when it is none: PromQL knows no fractions. */
 export function parsePromDuration(text: string): number | null {
-  if (!/^(?:\d+(?:ms|[smhdwy]))+$/.test(text)) return null
-  let ms = 0
-  for (const [, count, unit] of text.matchAll(/(\d+)(ms|[smhdwy])/g)) ms += Number(count) * UNITS[unit!]!
-  return ms
+  return text.includes('.') ? null : parseDuration(text)
 }
 
 /** The higher binds more; `^` alone binds to the right. */

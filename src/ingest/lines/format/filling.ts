@@ -1,3 +1,4 @@
+import { isRecord } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 
 /** Where the five addresses of an entry have a place for a port that a format prints by itself. */
@@ -131,7 +132,6 @@ export class Filling {
 type Json = { [key: string]: unknown }
 
 const record = (): Json => Object.create(null) as Json
-const isRecord = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function parse(json: string): unknown {
   try {

@@ -1,3 +1,4 @@
+import { isJson } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 import type { LineFault } from '../parser.ts'
 import { readNumber } from './digits.ts'
@@ -411,15 +412,6 @@ function fillText(target: Target, text: string, into: Filling): boolean {
     }
     case 'ignored':
       return true
-  }
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
   }
 }
 

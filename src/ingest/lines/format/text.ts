@@ -1,3 +1,4 @@
+import { isJson } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 import type { LineFault, LineParser } from '../parser.ts'
 import { readNumber } from './digits.ts'
@@ -334,15 +335,6 @@ function isBalanced(line: string, start: number, end: number): boolean {
     else if (unit === 125 || unit === 93 || unit === 41) depth--
   }
   return depth === 0
-}
-
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** Fills in the value `line[start … end − 1]`. False: it is not of its type. */

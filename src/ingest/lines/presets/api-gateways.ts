@@ -1,6 +1,7 @@
+import { isRecord } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 import { instantOfEpoch } from '../unwrap/time.ts'
-import { isRecord, type JsonForm, type JsonRecord, recordOf, textOf } from './json.ts'
+import { type JsonForm, type JsonRecord, recordOf, textOf } from './json.ts'
 import { decimal, integer, msToNs, or, setUri } from './values.ts'
 
 /**

@@ -1,3 +1,4 @@
+import { isRecord } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 import type { LineFault, LineParser } from '../parser.ts'
 
@@ -22,10 +23,6 @@ export function parseRecord(line: string): JsonRecord | null {
   } catch {
     return null
   }
-}
-
-export function isRecord(value: unknown): value is JsonRecord {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** A text, a number as text, or '' for everything else. */

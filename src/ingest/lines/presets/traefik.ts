@@ -1,8 +1,9 @@
+import { isRecord } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
 import type { LineParser } from '../parser.ts'
 import { parseInstant } from '../unwrap/time.ts'
 import { clfInstant } from './clf.ts'
-import { isRecord, type JsonForm, type JsonRecord, textOf } from './json.ts'
+import { type JsonForm, type JsonRecord, textOf } from './json.ts'
 import { integer, or, present, protocolOf, setUri } from './values.ts'
 
 /** Access log of Traefik in JSON. All durations are whole nanoseconds; keys that do not apply are left out or 0. */

@@ -1,3 +1,4 @@
+import { isRecord } from '../../../lib/json.ts'
 import { type Hints, type Layer, layer } from './envelope.ts'
 import { type Instant, instantOfEpoch, parseInstant } from './time.ts'
 
@@ -46,10 +47,6 @@ export function jsonEnvelope(text: string): Layer | null {
 }
 
 type Json = Readonly<Record<string, unknown>>
-
-function isRecord(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 function parseObject(text: string): Json | null {
   try {
