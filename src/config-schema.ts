@@ -21,11 +21,22 @@ const duration = (value: string, description: string) =>
 const size = (value: string, description: string) => Type.String({ default: value, format: 'size', description })
 const count = (value: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: value, minimum, maximum, description })
-/** Of a listener with TLS. */
-const serverTls = {
+const sans = (description: string) => Type.Array(Type.String({ minLength: 1 }), { default: [], description })
+/** Of a listener with TLS. `serverTls` of lib/tls.ts makes something of it. */
+export const serverTls = {
   cert: Type.String({ default: '', description: 'File with the certificate; read again when it changes' }),
   key: Type.String({ default: '', description: 'File with its key' }),
   clientCa: Type.String({ default: '', description: 'File with the authority of clients; empty: any client' }),
+  allowedSans: sans('Names of which a client’s certificate must have one; `spiffe://mesh/*`, `*.a.example`'),
+}
+/** Of a client: `tls: object(clientTls)`. `clientTls` of lib/tls.ts makes something of it. */
+export const clientTls = {
+  ca: Type.String({ default: '', description: 'File with the certificates to trust; empty: those of the system' }),
+  cert: Type.String({ default: '', description: 'File with our certificate; read again when it changes' }),
+  key: Type.String({ default: '', description: 'File with its key' }),
+  serverName: Type.String({ default: '', description: 'Name that the certificate has; empty: the host' }),
+  allowedSans: sans('Names of which the server’s certificate must have one, in place of the host’s'),
+  insecure: Type.Boolean({ default: false, description: 'Take any certificate' }),
 }
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
@@ -161,16 +172,7 @@ export const configSchema = object({
         }),
         bodyMax: size('64 MiB', 'Largest page, also when unpacked'),
         samplesMax: count(200_000, 1, 10_000_000, 'Most samples of one page'),
-        tls: object({
-          ca: Type.String({
-            default: '',
-            description: 'File with the certificates to trust; empty: those of the system',
-          }),
-          cert: Type.String({ default: '', description: 'File with our certificate' }),
-          key: Type.String({ default: '', description: 'File with its key' }),
-          serverName: Type.String({ default: '', description: 'Name that the certificate has; empty: the host' }),
-          insecure: Type.Boolean({ default: false, description: 'Take any certificate' }),
-        }),
+        tls: object(clientTls),
         token: Type.String({ default: '', secret: true, description: 'Bearer token' }),
         tokenFile: Type.String({ default: '', description: 'File with a bearer token; read again when it changes' }),
         username: Type.String({ default: '', description: 'User of basic authentication' }),
@@ -217,12 +219,7 @@ export const configSchema = object({
         fetchMax: size('4 MiB', 'Bytes of one fetch'),
         tls: object({
           enabled: Type.Boolean({ default: false, description: 'TLS to the brokers' }),
-          ca: Type.String({
-            default: '',
-            description: 'File with the certificates to trust; empty: those of the system',
-          }),
-          cert: Type.String({ default: '', description: 'File with our certificate' }),
-          key: Type.String({ default: '', description: 'File with its key' }),
+          ...clientTls,
         }),
         sasl: object({
           mechanism: Type.Union(
