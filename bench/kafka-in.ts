@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
-import { KAFKA_DRIVERS } from '../src/ingest/kafka/driver.ts'
+import { KAFKA_DRIVERS } from '../src/kafka/driver.ts'
 import { startKafka } from '../test/support/kafka.ts'
 import { startKafkaWorker } from '../test/support/kafka-worker.ts'
 

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { KAFKA_DRIVERS } from '../../src/ingest/kafka/driver.ts'
+import { KAFKA_DRIVERS } from '../../src/kafka/driver.ts'
 import { startKafka } from '../support/kafka.ts'
 import { killKafka } from '../support/kill-kafka.ts'
 

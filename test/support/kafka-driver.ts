@@ -1,10 +1,4 @@
-import type {
-  CommittedPosition,
-  KafkaDriver,
-  KafkaHandlers,
-  KafkaRecord,
-  RecordBatch,
-} from '../../src/ingest/kafka/driver.ts'
+import type { CommittedPosition, KafkaDriver, KafkaHandlers, KafkaRecord, RecordBatch } from '../../src/kafka/driver.ts'
 
 /** Offsets of a Kafka cluster, shared by drivers that pretend to be its consumers. */
 export class FakeCluster {

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
-import { registerCodecs } from '../../src/ingest/kafka/kafkajs-driver.ts'
+import { registerCodecs } from '../../src/kafka/kafkajs-driver.ts'
 import { java, kafka } from './programs.ts'
 
 /** One real Kafka broker (KRaft: broker and controller in one JVM) on free ports of loopback, and clients to fill it. */

@@ -1,4 +1,4 @@
-import type { CommittedPosition, TopicPartition } from './driver.ts'
+import type { CommittedPosition, TopicPartition } from '../../kafka/driver.ts'
 
 /**
  * How records are stored once although partitions change hands, and consumers are killed between storing and committing.

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { SidecastError } from '../../errors.ts'
+import type { KafkaDriverName, KafkaSasl } from '../../kafka/driver.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
 import { createForm, isFormProblem } from '../lines/forms.ts'
 import { createPreset } from '../lines/presets/index.ts'
 import { jsonToProtobuf } from '../otlp/json.ts'
 import { createLogsDecoder } from '../otlp/logs.ts'
 import { createResourceReader } from '../otlp/resource.ts'
-import type { KafkaDriverName, KafkaSasl } from './driver.ts'
 import { type KafkaEncoding, type KafkaParts, type KafkaSource, openKafka } from './open.ts'
 import type { KafkaReceiver } from './receiver.ts'
 

@@ -1,7 +1,7 @@
+import { partitionKey, type TopicPartition } from '../../kafka/driver.ts'
 import type { Note } from '../../pipeline/journal-format.ts'
 import type { NoteSource } from '../../pipeline/lane.ts'
 import { encodeNote, noteKey, type Place } from './claims.ts'
-import { partitionKey, type TopicPartition } from './driver.ts'
 
 /** How far a decoder came: what it was given, and what of it is in the builders or rejected. Both only grow. */
 export interface Progress {

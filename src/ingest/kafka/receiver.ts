@@ -1,4 +1,13 @@
 import { randomBytes } from 'node:crypto'
+import {
+  type BeginAt,
+  type CommittedPosition,
+  type KafkaDriver,
+  type KafkaHandlers,
+  partitionKey,
+  type RecordBatch,
+  type TopicPartition,
+} from '../../kafka/driver.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Note } from '../../pipeline/journal-format.ts'
 import type { LaneGate, NoteSource } from '../../pipeline/lane.ts'
@@ -17,15 +26,6 @@ import {
   type Place,
   releaseGroup,
 } from './claims.ts'
-import {
-  type BeginAt,
-  type CommittedPosition,
-  type KafkaDriver,
-  type KafkaHandlers,
-  partitionKey,
-  type RecordBatch,
-  type TopicPartition,
-} from './driver.ts'
 import { Places } from './places.ts'
 import type { RecordDecoder, Rejection } from './records.ts'
 
