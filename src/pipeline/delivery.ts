@@ -19,6 +19,8 @@ import type { Outcome, SegmentSink, Stage } from './sink.ts'
  * Received = delivered + rejected + held: nothing is ever given up by itself.
  */
 export interface Delivery extends Stage {
+  /** Name of the sink, its reader and its cursor. */
+  readonly sink: string
   stats(): DeliveryStats
   backlog(): Backlog
 }
@@ -58,6 +60,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
 
 class SegmentDelivery implements Delivery {
   readonly name: string
+  readonly sink: string
   readonly #options: DeliveryOptions
   readonly #reader: SegmentReader
   readonly #backoff: Backoff
@@ -82,6 +85,7 @@ class SegmentDelivery implements Delivery {
   constructor(options: DeliveryOptions) {
     const { sink, journal, random = Math.random } = options
     this.name = `delivery of ${sink.name}`
+    this.sink = sink.name
     this.#options = options
     this.#reader = journal.reader(sink.name)
     const { retryFirstMs: firstMs = RETRY_FIRST_MS, retryMaxMs: maxMs = RETRY_MAX_MS } = options
