@@ -162,6 +162,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     },
     web: createWeb(),
     logs: receivers.logs,
+    remoteWrite: receivers.remoteWrite,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
     limits: {

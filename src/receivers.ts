@@ -11,6 +11,7 @@ import { openLines } from './ingest/lines/open.ts'
 import { createPreset } from './ingest/lines/presets/index.ts'
 import { createMetricsServiceReceiver } from './ingest/metrics-service/receiver.ts'
 import { createOtlpHttpServer, createOtlpReceiver } from './ingest/otlp/index.ts'
+import { createRemoteWriteReceiver } from './ingest/remote-write/receiver.ts'
 import { openScrape } from './ingest/scrape/open.ts'
 import { openStatsd } from './ingest/statsd/open.ts'
 import type { StatsdAddresses } from './ingest/statsd/receiver.ts'
@@ -123,6 +124,7 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     entryWriter: (decoder) => createEntryWriter({ ...rows, decoder }),
     clock,
   })
+  const remoteWrite = createRemoteWriteReceiver({ store: metrics, gate: lane.gate })
   const services = [...als.services, ...otlp.services, ...metricsService.services]
   const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {
@@ -154,6 +156,7 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     stdin,
     kafka,
     logs,
+    remoteWrite,
     /** In the order in which they start; they stop the other way round, before the lane. */
     stages: [grpc, otlpHttp, statsd, scrape, fluentd, syslog, files, stdin, logs, ...kafka].filter(
       (stage): stage is NonNullable<typeof stage> & Stage => stage !== null,

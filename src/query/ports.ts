@@ -87,6 +87,21 @@ export interface LogsTaken extends LogsCounts {
   readonly retryAfterSeconds?: number
 }
 
+/** Stats that a Prometheus sends here. */
+export interface RemoteWritePort {
+  take(request: {
+    readonly body: Readable
+    readonly contentType: string
+    readonly contentEncoding: string
+    /** As announced; NaN when not. */
+    readonly contentLength: number
+  }): Promise<{
+    readonly status: number
+    readonly headers: Readonly<Record<string, string>>
+    readonly message: string
+  }>
+}
+
 /** Limits of the API. Every one is reached in a test. */
 export interface QueryLimits {
   /** Questions that run or wait at one time; above it 429. */

@@ -17,6 +17,7 @@ import {
   type LedgerSource,
   type LogsPort,
   type QueryLimits,
+  type RemoteWritePort,
   type Retention,
   type StatusSource,
   type TextHandler,
@@ -31,6 +32,7 @@ import { metaRoutes } from './routes/meta.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { phasesRoute } from './routes/phases.ts'
 import { prometheusRoutes } from './routes/prometheus.ts'
+import { remoteWriteRoute } from './routes/remote-write.ts'
 import { requestsRoute } from './routes/requests.ts'
 import { tracesRoute } from './routes/traces.ts'
 import { trafficRoutes } from './routes/traffic.ts'
@@ -47,6 +49,8 @@ export interface QueryServerOptions {
   readonly web: WebHandler
   /** Takes log lines; absent where none are taken. */
   readonly logs?: LogsPort
+  /** Takes remote write; absent where none is taken. */
+  readonly remoteWrite?: RemoteWritePort
   readonly retention: Retention
   /** Unix ms before which the store dropped rows for want of room; 0 when it never did. */
   readonly rowsDroppedBefore?: (signal: AbortSignal) => Promise<number>
@@ -130,8 +134,9 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     tracesRoute(scope, context)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
-    const { logs } = options
+    const { logs, remoteWrite } = options
     if (logs !== undefined) scope.register(async (own) => logsRoute(own, logs))
+    if (remoteWrite !== undefined) scope.register(async (own) => remoteWriteRoute(own, remoteWrite))
     scope.register(async (own) => prometheusRoutes(own, context))
     pageRoutes(scope, { metrics: options.metrics, mesh: options.mesh, web: options.web })
   })
