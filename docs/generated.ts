@@ -42,7 +42,7 @@ sidecast check-config sidecast.yaml --effective
 \`\`\`
 
 Text may hold \`\${NAME}\`, \`\${NAME:-default}\` and \`\${file:PATH}\` (relative to the file it stands in). \`--set\` wins over the file.
-A listener that other machines can reach needs \`allowInsecure: true\` in this version, which has neither TLS nor tokens.
+A listener that other machines can reach has to ask who comes, by certificate or token, or needs \`allowInsecure: true\`: docs/safety.md.
 
 | key | default | value | |
 |---|---|---|---|

@@ -1,5 +1,7 @@
 import Type, { type Static, type TOptional, type TString } from 'typebox'
 import { RULE_SOURCES, RULE_TARGETS, type RuleSource, type RuleTarget } from './ingest/als/identity-rules.ts'
+import { HASH_PATTERN, SCOPES } from './lib/tokens.ts'
+import { SOURCES } from './pipeline/ledger-rows.ts'
 import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 
 /**
@@ -61,6 +63,11 @@ export const configSchema = object({
     queriesMax: count(16, 1, 1000, 'Queries that run or wait at one time; above it 429'),
     queryTimeout: duration('30s', 'Longest time of one query'),
     queryMemoryMax: size('1 GiB', 'Most memory of one query in the store'),
+    hostNames: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description: 'Names, beside `localhost` and addresses, under which browsers may write here',
+    }),
+    tls: object(serverTls),
   }),
   ingest: object({
     grpc: object({
@@ -69,11 +76,13 @@ export const configSchema = object({
       streamsMax: count(20_000, 1, 1_000_000, 'Open streams over all connections'),
       streamAge: duration('30m', 'Streams are ended politely after this, ±20 %, so that load spreads again'),
       keepalive: duration('30s', 'PING to silent peers; two unanswered ones close the connection'),
+      tls: object(serverTls),
     }),
     otlpHttp: object({
       listen: address('127.0.0.1:4318', 'OTLP over HTTP: /v1/logs, /v1/metrics, /v1/traces'),
       bodyMax: size('20 MiB', 'Largest body as it comes'),
       decompressedMax: size('64 MiB', 'Largest body when unpacked'),
+      tls: object(serverTls),
     }),
     otlp: object({
       attributes: Type.Array(
@@ -105,6 +114,7 @@ export const configSchema = object({
       }),
       instanceTag: Type.String({ default: '', description: 'Tag that names the sender; empty: container or address' }),
       mapping: Type.String({ default: '', description: 'File with mapping rules of statsd_exporter; empty: none' }),
+      tls: object(serverTls, { description: 'Of the TCP listener' }),
     }),
     statsTags: object({
       rules: Type.Union([Type.Literal('envoy'), Type.Literal('istio'), Type.Literal('none')], {
@@ -265,6 +275,13 @@ export const configSchema = object({
     }),
   }),
   identity: object({
+    primary: object({
+      sources: Type.Array(Type.Union(SOURCES.map((source) => Type.Literal(source))), {
+        default: [...SOURCES],
+        description: 'Where a proxy logs each request in several ways: which one counts, the best first',
+      }),
+      fallback: duration('1m', 'After this long without rows by the better way, rows by the next one count'),
+    }),
     rules: Type.Array(
       object({
         when: object(
@@ -361,9 +378,38 @@ export const configSchema = object({
   rollup: object({
     keysMax: count(50_000, 100, 1_000_000, 'Rollup keys of one minute; above it rows go to the overflow key'),
   }),
-  allowInsecure: Type.Boolean({ default: false, description: 'Allow listeners that other machines can reach' }),
+  auth: object({
+    tokens: Type.Array(
+      object({
+        name: Type.String({ default: '', minLength: 1, description: 'For people' }),
+        hash: Type.String({ default: '', pattern: HASH_PATTERN, secret: true, description: 'From `sidecast token`' }),
+        scopes: Type.Array(Type.Union(SCOPES.map((scope) => Type.Literal(scope))), {
+          default: [],
+          minItems: 1,
+          description: '`read` asks, `ingest` sends, `admin` changes',
+        }),
+      }),
+      { default: [], description: 'With one, every HTTP request and every gRPC call needs one: docs/safety.md' },
+    ),
+  }),
+  limits: object({
+    sender: object({
+      connections: count(2000, 0, 1_000_000, 'Open connections of one address over all listeners; 0: no bound'),
+      streams: count(20_000, 0, 1_000_000, 'Its open gRPC streams; 0: no bound'),
+      bytesPerSecond: size('0', 'What is read of it in a second, the rest waits with it; 0: no bound'),
+    }),
+  }),
+  allowInsecure: Type.Boolean({
+    default: false,
+    description: 'Allow listeners that other machines can reach without certificate or token',
+  }),
   workers: count(1, 1, 64, 'Ingest threads; this version has one'),
-  slo: later('OpenSLO files'),
+  slo: object({
+    files: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description: 'OpenSLO files, or folders of which every .yaml and .yml is read: docs/slo.md',
+    }),
+  }),
   alertmanager: later('Alertmanager'),
 })
 

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type Document, isMap, isPair, isScalar, LineCounter, parseDocument, parse as parseYaml } from 'yaml'
+import { checkSafety } from './config-safety.ts'
 import { type Config, configSchema } from './config-schema.ts'
 import { type ErrorCode, SidecastError } from './errors.ts'
 import { nearest } from './lib/nearest.ts'
-import { isLoopback, parseAddress, parseBytes, parseDuration } from './lib/units.ts'
+import { parseAddress, parseBytes, parseDuration } from './lib/units.ts'
 
 export type { Config } from './config-schema.ts'
 
@@ -396,20 +397,7 @@ function pathOfKey(schema: Schema, key: string, path: readonly string[]): string
 
 /** Rules that look at several values. */
 function checkTogether(config: Config, place: Place, findings: Finding[]): void {
-  for (const { path: keys, listen } of listeners(configSchema as unknown as Schema, config, [])) {
-    if (isLoopback(parseAddress(listen)!.host)) continue
-    const path = keys.join('.')
-    findings.push({
-      severity: config.allowInsecure ? 'warning' : 'error',
-      code: 'SC2103',
-      ...place(keys, false),
-      path,
-      message: `${listen} can be reached from other machines and has no TLS and no token`,
-      help: config.allowInsecure
-        ? 'a network policy has to protect it'
-        : 'listen on 127.0.0.1, or set allowInsecure: true if a network policy protects it',
-    })
-  }
+  findings.push(...checkSafety(config, place))
   if (config.workers > 1) {
     findings.push({
       severity: 'warning',
@@ -431,24 +419,6 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
       help: 'write http://host:8123 or https://host:8443, or leave it empty for the embedded engine',
     })
   }
-}
-
-/** Every address that something listens on. */
-function listeners(
-  schema: Schema,
-  value: unknown,
-  path: readonly string[],
-): { path: readonly string[]; listen: string }[] {
-  if (schema.format === 'address' || schema.format === 'listener') {
-    return typeof value === 'string' && value !== '' ? [{ path, listen: value }] : []
-  }
-  if (Array.isArray(value)) {
-    return value.flatMap((item, k) => listeners(schema.items ?? {}, item, [...path, String(k)]))
-  }
-  if (typeof value !== 'object' || value === null) return []
-  return Object.entries(schema.properties ?? {}).flatMap(([key, child]) =>
-    listeners(child, (value as Record<string, unknown>)[key], [...path, key]),
-  )
 }
 
 function describe(value: unknown): string {

@@ -31,7 +31,7 @@ export interface ServerTlsConfig {
   /** Authorities of clients; empty: clients need no certificate. */
   readonly clientCa: string
   /** Names of which a client's certificate must have one; empty: any of that authority. */
-  readonly allowedSans: readonly string[]
+  readonly allowedSans?: readonly string[]
 }
 
 export interface ClientTlsConfig {
@@ -75,8 +75,6 @@ export interface ServerTls extends TlsFiles<TlsOptions> {
   readonly wantsCertificate: boolean
   /** Null: the peer may come in. Asked after the handshake, which has checked authority and dates. */
   refusal(socket: TLSSocket): TlsRefusal | null
-  /** Other names from now on; open connections stay. */
-  allow(sans: readonly string[]): void
 }
 
 export interface ClientTls extends TlsFiles<ClientTlsOptions> {
@@ -112,8 +110,7 @@ export interface TlsTiming {
 /** Null where no certificate is configured. `option` is the path in the configuration, for messages. */
 export function serverTls(config: ServerTlsConfig, option: string, timing: TlsTiming = {}): ServerTls | null {
   if (config.cert === '') return null
-  const { cert, key, clientCa } = config
-  let allowed = config.allowedSans
+  const { cert, key, clientCa, allowedSans: allowed = [] } = config
   const files = new Files<TlsOptions>({ cert, key, ca: clientCa }, option, timing, (read) => ({
     ...read,
     minVersion: MIN_VERSION,
@@ -138,9 +135,6 @@ export function serverTls(config: ServerTlsConfig, option: string, timing: TlsTi
       if (allowed.length === 0) return null
       const sans = parseSans(socket.getPeerX509Certificate()?.subjectAltName ?? '')
       return sanAllowed(sans, allowed) ? null : 'wrong_san'
-    },
-    allow(sans) {
-      allowed = sans
     },
   }
 }
