@@ -18,6 +18,7 @@ import { openJournal } from './pipeline/journal.ts'
 import { createLane } from './pipeline/lane.ts'
 import { createLedger } from './pipeline/ledger.ts'
 import { createServedLedger } from './pipeline/ledger-served.ts'
+import { createPrimarySources } from './pipeline/primary-source.ts'
 import { createRollup } from './pipeline/rollup.ts'
 import type { Stage } from './pipeline/sink.ts'
 import { createSpanStore } from './pipeline/spans.ts'
@@ -100,6 +101,13 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     expiryMs: parseDuration(config.adapters.prometheus.expiry)!,
   })
   const resolver = createIdentityResolver({ rules: config.identity.rules })
+  const secondary = createPrimarySources({
+    order: config.identity.primary.sources,
+    fallbackMs: parseDuration(config.identity.primary.fallback)!,
+    dir: data,
+    clock,
+    log,
+  })
   const rollup = createRollup({ keysPerMinuteMax: config.rollup.keysMax })
   const beside = { flush: () => lane.flushSides(), synced: () => lane.synced(), clock }
   const metrics = createMetricStore({
@@ -112,7 +120,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   ledger.follow(served)
   const lane = createLane({
     builders: {
-      requests: createBatchBuilder({ table: 'requests', rowsMax: REQUEST_ROWS, resolver }),
+      requests: createBatchBuilder({ table: 'requests', rowsMax: REQUEST_ROWS, resolver, secondary }),
       attempts: createBatchBuilder({ table: 'attempts', rowsMax: OTHER_ROWS, resolver }),
       progress: createBatchBuilder({ table: 'progress', rowsMax: OTHER_ROWS, resolver }),
       connections: createBatchBuilder({ table: 'connections', rowsMax: OTHER_ROWS, resolver }),

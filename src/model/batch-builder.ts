@@ -3,6 +3,7 @@ import { BlockEncoder } from './encode-block.ts'
 import { IdentityTable } from './identity-table.ts'
 import { ENUMS, RowColumns } from './row-columns.ts'
 import type { RowTable } from './schema.ts'
+import type { SecondaryRows } from './secondary-rows.ts'
 
 /**
  * Collects rows of one table as columns and seals them into a batch. A batch and its Native block share the builder's
@@ -27,6 +28,8 @@ export interface BatchBuilderOptions {
   readonly rowsMax: number
   readonly resolver: IdentityResolver
   readonly limits?: Partial<BuilderLimits>
+  /** Which rows do not count because their proxy told them in a better way; absent: all count. */
+  readonly secondary?: SecondaryRows
 }
 
 export interface BuilderLimits {
@@ -78,7 +81,10 @@ export function createBatchBuilder(options: BatchBuilderOptions): BatchBuilder {
     get room() {
       return columns.limit - columns.rows
     },
-    seal: () => batchOf(table, columns, encoder),
+    seal: () => {
+      columns.markSecondary(options.secondary)
+      return batchOf(table, columns, encoder)
+    },
     reset: () => columns.reset(),
   }
 }
@@ -106,6 +112,7 @@ function batchOf(table: RowTable, columns: RowColumns, encoder: BlockEncoder): B
     downstreamSent: columns.readCounts.downstream_wire_sent.subarray(0, rows),
     kind: columns.kind.subarray(0, rows),
     mutualTls: columns.mutualTls.subarray(0, rows),
+    secondary: columns.anySecondary ? columns.secondary.subarray(0, rows) : null,
     column: (name) => dictionaryColumn(columns, name),
     traceId: (row) => traceId(columns, row),
     encode: (segment) => encoder.encode(segment),

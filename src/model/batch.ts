@@ -39,6 +39,8 @@ export interface Batch {
   readonly kind: Uint8Array
   /** 1 when the downstream connection was TLS with a verified peer certificate (mutual). */
   readonly mutualTls: Uint8Array
+  /** 1 for rows that do not count: their proxy told the same request in a better way. Null when all count. */
+  readonly secondary: Uint8Array | null
 
   /** A dictionary column: one code per row, and the dictionary of this batch. */
   column(name: DictionaryColumn): { readonly codes: Uint16Array; readonly dictionary: DictionaryView }

@@ -201,6 +201,7 @@ export class BlockEncoder {
     writers.set('stream_is_request', (out, rows) => {
       return someSet(c.streamIsRequest, rows) && fixed(out, 'stream_is_request', 'UInt8', c.streamIsRequest, rows)
     })
+    writers.set('secondary', (out, rows) => c.anySecondary && fixed(out, 'secondary', 'Bool', c.secondary, rows))
     writers.set('precision_ns', (out, rows) => {
       const values = this.#scratchOf('precision_ns', () => new Uint32Array(c.rowsMax))
       const precisions = c.origins.map((origin) => origin.precisionNs)

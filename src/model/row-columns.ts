@@ -7,6 +7,7 @@ import { MapColumn } from './map-column.ts'
 import { detailsKind } from './outcome.ts'
 import { POINTS } from './phases.ts'
 import { CLASSES, OUTCOMES } from './schema.ts'
+import type { SecondaryRows } from './secondary-rows.ts'
 
 /**
  * The buffers of one builder, as decoders write them. Row `i` of every array belongs together.
@@ -183,6 +184,9 @@ export class RowColumns {
   readonly flags: Uint32Array
   readonly attempts: Uint32Array
   readonly mutualTls: Uint8Array
+  /** Valid after `markSecondary`, when `anySecondary`. */
+  readonly secondary: Uint8Array
+  anySecondary = false
   readonly streamIsRequest: Uint8Array
   readonly kind: Uint8Array
   readonly entryType: Uint8Array
@@ -240,6 +244,7 @@ export class RowColumns {
     this.flags = new Uint32Array(rowsMax)
     this.attempts = new Uint32Array(rowsMax)
     this.mutualTls = u8()
+    this.secondary = u8()
     this.streamIsRequest = u8()
     this.kind = u8()
     this.entryType = u8()
@@ -314,6 +319,11 @@ export class RowColumns {
     this.filterState.undo()
     for (const name of HEAPS) this.heaps[name].undo(row)
     if (row < this.rowsMax) this.#clearSparse(row, row + 1)
+  }
+
+  /** Tells which rows do not count. */
+  markSecondary(judge: SecondaryRows | undefined): void {
+    this.anySecondary = judge?.mark(this.rows, this.origins, this.stream, this.kind, this.secondary) ?? false
   }
 
   reset(): void {

@@ -145,6 +145,12 @@ export const ROW_COLUMNS: readonly Column[] = [
   },
   lc('segment', 'identity', 'Journal segment that brought the row'),
   lc('source', 'identity', 'Receiver it came by: als, otlp, json, text, kafka'),
+  {
+    name: 'secondary',
+    type: 'Bool',
+    group: 'identity',
+    meaning: 'Whether its proxy logs in a better way too, which counts instead; questions that name `source` see both',
+  },
   lc('kind', 'identity', 'http, tcp or udp'),
   lc('entry_type', 'identity', 'AccessLogType', `${C}access_log_type`),
   lc('node_id', 'identity', 'Node id of the proxy', 'identifier.node.id'),

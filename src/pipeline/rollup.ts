@@ -18,7 +18,7 @@ import { CODE_BITS, GROUPS_MAX, METRIC_SHIFT, RollupLog } from './rollup-log.ts'
  * totals stay exact.
  */
 export interface Rollup {
-  /** Adds the rows of a batch of `requests`; other tables are passed over. Keeps nothing of the batch. */
+  /** Adds the rows of a batch of `requests` that count; other tables are passed over. Keeps nothing of the batch. */
   add(batch: Batch): void
   /**
    * The block (or blocks, one after the other) of everything added since the last seal, or null when that is nothing.
@@ -140,7 +140,7 @@ class SegmentRollup implements Rollup {
     methods: DictionaryView,
   ): void {
     const { identity, endSeconds, duration, flags, responseClass, outcome, attempts } = batch
-    const { downstreamReceived, downstreamSent } = batch
+    const { downstreamReceived, downstreamSent, secondary } = batch
     const [p0, p1, p2, p3, p4, p5, p6] = batch.points as readonly [
       Float64Array,
       Float64Array,
@@ -163,6 +163,7 @@ class SegmentRollup implements Rollup {
     let mask = slots.length - 1
 
     for (let i = 0; i < batch.rows; i++) {
+      if (secondary !== null && secondary[i] !== 0) continue
       const who = identityOf[identity[i]!]!
       let route = routeOf[routeCodes[i]!]!
       if (route === UNRESOLVED) {

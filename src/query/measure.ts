@@ -3,7 +3,7 @@ import type { QueryContext } from './context.ts'
 import type { Doubts, Group } from './distribution.ts'
 import type { Filter } from './filters.ts'
 import type { Horizon } from './horizon.ts'
-import { type Plan, planRollups, planRows, sourceOf } from './plan.ts'
+import { type Plan, planRollups, planRows, sourceOf, withEverySource } from './plan.ts'
 import { Problem } from './problem.ts'
 import type { Quantile } from './quantiles.ts'
 import { inRollups } from './quantities.ts'
@@ -56,9 +56,11 @@ export async function measure(context: QueryContext, question: Question, wanted:
   const groupNames = wanted.groups.map((column) => column.name)
   const view = effectiveView(wanted.view, filters, groupNames)
   const censusNeeded = view === 'auto' || view === 'server' || wanted.method === 'auto'
-  const censusPlan = planRollups(wanted.interval, null, horizon)!
+  const named = [...filters.map((filter) => filter.column.name), ...groupNames]
+  const censusPlan = withEverySource(planRollups(wanted.interval, null, horizon)!, named)
   let census = censusNeeded ? await takeCensus(question, censusPlan, filters, now) : NO_CENSUS
-  const { plan, method } = choose(context, wanted, horizon, census)
+  const { method, ...chosen } = choose(context, wanted, horizon, census)
+  const plan = withEverySource(chosen.plan, named)
   let viewPlan = censusPlan
   if (census.overflow && method === 'exact') {
     // Rollups do not name every service there is, and the rows to be read do.

@@ -6,7 +6,8 @@ import { MS, type Nanos, SECOND } from './time.ts'
 /** The condition that a row, or a rollup, lies in the part. */
 export function partSql(part: Part, bindings: Bindings): string {
   if (part.table === 'requests') {
-    return `end_time >= ${timeSql(part.from, bindings)} AND end_time < ${timeSql(part.to, bindings)}`
+    const counts = part.everySource === true ? '' : 'NOT secondary AND '
+    return `${counts}end_time >= ${timeSql(part.from, bindings)} AND end_time < ${timeSql(part.to, bindings)}`
   }
   const seconds = (time: Nanos) => `toDateTime(${bindings.bind(time / SECOND, 'Int64')}, 'UTC')`
   const column = timeColumn(part)

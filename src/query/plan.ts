@@ -5,12 +5,20 @@ import { ceilTo, floorTo, formatTime, HOUR, type Interval, MINUTE, maxOf, type N
 /** A piece of an interval, and the table it is read from. */
 export interface Part extends Interval {
   readonly table: 'requests' | 'latency_1m' | 'latency_1h'
+  /** Rows that do not count, because their proxy told them in a better way, are wanted too. */
+  readonly everySource?: boolean
 }
 
 export interface Plan {
   /** What the parts cover together; wider than what was asked where only coarser tables are left. */
   readonly interval: Interval
   readonly parts: readonly Part[]
+}
+
+/** The plan for a question that names `source` or `secondary`: it wants to see every way a proxy logs by. */
+export function withEverySource(plan: Plan, columns: readonly string[]): Plan {
+  if (!columns.includes('source') && !columns.includes('secondary')) return plan
+  return { ...plan, parts: plan.parts.map((part) => ({ ...part, everySource: true })) }
 }
 
 /** Everything from the rows. */

@@ -145,6 +145,7 @@ function defaultOf(type: string): RowValue {
   if (type.startsWith('Nullable')) return null
   if (type.startsWith('Map')) return {}
   if (type === 'UUID') return '00000000-0000-0000-0000-000000000000'
+  if (type === 'Bool') return 0
   if (type === 'UInt64' || type.startsWith('DateTime64')) return 0n
   return type.includes('String') ? '' : 0
 }

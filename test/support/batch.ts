@@ -20,6 +20,7 @@ export interface Row {
   sent?: number
   kind?: 0 | 1 | 2
   mutualTls?: boolean
+  secondary?: boolean
   route?: string
   method?: string
   protocol?: string
@@ -106,6 +107,9 @@ export function batchOf(rows: readonly Row[], table: RowTable = 'requests'): Bat
     attempts: Uint32Array.from(rows, (row) => row.attempts ?? 1),
     downstreamReceived: Float64Array.from(rows, (row) => row.received ?? 0),
     downstreamSent: Float64Array.from(rows, (row) => row.sent ?? 0),
+    secondary: rows.some((row) => row.secondary === true)
+      ? Uint8Array.from(rows, (row) => (row.secondary === true ? 1 : 0))
+      : null,
     kind: Uint8Array.from(rows, (row) => row.kind ?? 0),
     mutualTls: Uint8Array.from(rows, (row) => (row.mutualTls === true ? 1 : 0)),
     column: (name) => dictionaries.get(name)!,

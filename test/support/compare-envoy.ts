@@ -32,7 +32,7 @@ interface LedgerRow {
   readonly rejected: number
   readonly unexplained: number
 }
-interface Latency {
+export interface Latency {
   readonly method: string
   readonly series: readonly {
     readonly labels: Readonly<Record<string, string>>
@@ -105,9 +105,11 @@ async function rowsArrived(sidecast: Sidecast, expected: number): Promise<void> 
   }
 }
 
-/** Requests of the last two hours, whoever reported them. */
+/** Requests of the last two hours, whoever reported them, by whichever way. */
 export async function storedRequests(sidecast: Sidecast): Promise<number> {
-  const { series } = await sidecast.get<Latency>('/api/v1/latency?from=-2h&to=now&view=all&method=exact&q=0.5')
+  const { series } = await sidecast.get<Latency>(
+    '/api/v1/latency?from=-2h&to=now&view=all&where=source!=none&method=exact&q=0.5',
+  )
   return series[0]?.points[0]?.n ?? 0
 }
 
@@ -119,13 +121,13 @@ async function tableCounts(sidecast: Sidecast): Promise<Record<RowTable, number>
   return Object.fromEntries(ROW_TABLES.map((table) => [table, count(table)])) as Record<RowTable, number>
 }
 
-/** Every row of the last two hours, whoever reported it. */
+/** Every row of the last two hours, whoever reported it, by whichever way. */
 export async function allRows(sidecast: Sidecast): Promise<Row[]> {
   const rows: Row[] = []
   let cursor: string | null = null
   do {
     const page: Requests = await sidecast.get<Requests>(
-      `/api/v1/requests?from=-2h&to=now&view=all&limit=10000${cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
+      `/api/v1/requests?from=-2h&to=now&view=all&where=source!=none&limit=10000${cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
     )
     rows.push(...page.rows)
     cursor = page.next_cursor

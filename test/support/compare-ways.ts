@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { allRows, type Row, storedRequests } from './compare-envoy.ts'
+import { allRows, type Latency, type Row, storedRequests } from './compare-envoy.ts'
 import { type EverythingEnvoy, everythingDirectory, startEverything } from './envoy/everything.ts'
 import { type Sidecast, startSidecast } from './sidecast.ts'
 
@@ -15,6 +15,8 @@ export interface WaysComparison {
   readonly rows: Readonly<Record<string, number>>
   /** Fields of how many rows were compared. */
   readonly compared: number
+  /** Requests in an answer that names no source: each once for a node, whatever ways it logs by. */
+  readonly once: number
   /** Counters of the admin page that each job was held against. */
   readonly counters: Readonly<Record<string, number>>
   /** Of DogStatsD over UDP; with any, its counters may be less than Envoy's. */
@@ -77,7 +79,7 @@ export async function compareWays({ count, seed }: { count: number; seed: number
   await writeFile(targets, '[]')
   const sidecast = await startSidecast({
     set: [
-      `ingest.files=[{ paths: ["${dir}/access-json.log"], preset: envoy-json }, { paths: ["${dir}/access-text.log"], preset: envoy-text }]`,
+      `ingest.files=[{ paths: ["${dir}/access-json.log"], preset: envoy-json, node: everything-1 }, { paths: ["${dir}/access-text.log"], preset: envoy-text, node: everything-1 }]`,
       'ingest.statsd.udp="[::1]:0"',
       `ingest.scrape=[{ files: ["${targets}"], path: /stats/prometheus, interval: 1s }]`,
     ],
@@ -125,11 +127,13 @@ async function compare(sidecast: Sidecast, envoy: EverythingEnvoy, count: number
       compareRow(way, row, als, differ)
     }
   }
+  const once = await compareOnce(sidecast, rows, differ)
   const counters = await compareCounters(sidecast, envoy, differ)
   const spans = await compareSpans(sidecast, [...truth.values()], differ)
   return {
     rows: Object.fromEntries([...byWay].map(([name, of]) => [name, of.length])),
     compared,
+    once,
     counters,
     kernelDrops: await kernelDrops(sidecast),
     spans,
@@ -142,6 +146,33 @@ async function arrived(sidecast: Sidecast, count: number): Promise<Row[]> {
   // Nothing may come after what was expected.
   await sleep(2000)
   return await allRows(sidecast)
+}
+
+const SOURCES = ['als', 'otlp', 'json', 'text', 'kafka']
+
+/**
+ * Of a node that logs by several ways one counts, the best. What another brought before the first row of the best one came
+ * had to count, since nothing better was known.
+ */
+async function compareOnce(sidecast: Sidecast, rows: readonly Row[], differ: (text: string) => void): Promise<number> {
+  let counting = 0
+  for (const [node, of] of Map.groupBy(rows, (row) => `${row.node_id} ${row.kind === 'http' ? 'http' : 'l4'}`)) {
+    const best = SOURCES.find((source) => of.some((row) => row.source === source))!
+    const from = Math.min(...of.filter((row) => row.source === best).map((row) => Date.parse(String(row.received))))
+    for (const row of of) {
+      if (row.secondary !== true) counting++
+      if (
+        row.source === best ? row.secondary === true : row.secondary !== true && Date.parse(String(row.received)) > from
+      )
+        differ(`${node}: a row by ${row.source} is ${row.secondary ? '' : 'not '}secondary, the best source is ${best}`)
+    }
+  }
+  for (const method of ['exact', 'histogram']) {
+    const answer = await sidecast.get<Latency>(`/api/v1/latency?from=-2h&to=now&view=all&method=${method}&q=0.5`)
+    const n = answer.series[0]?.points[0]?.n ?? 0
+    if (n !== counting) differ(`an answer by ${method} counts ${n} requests, not ${counting}`)
+  }
+  return counting
 }
 
 const shown = (value: unknown): string => (value === null || value === undefined || value === '-' ? '' : String(value))

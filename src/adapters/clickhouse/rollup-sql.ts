@@ -24,6 +24,8 @@ const ROW_CHECKS: Readonly<Record<(typeof CHECKS)[number], string>> = {
   attempts: 'sum(toUInt64(attempts))',
 }
 
+/** Rows that rollups are made from. */
+const COUNTS = 'NOT secondary'
 const IN_DAYS = 'toDate(end_time) IN (SELECT arrayJoin({days:Array(Date)}))'
 
 /**
@@ -36,7 +38,7 @@ export function differingMinutesSql(database: string): string {
   const wanted = CHECKS.map((check) => `${ROW_CHECKS[check]} AS ${check}_wanted`)
   return differing('minute', [
     `SELECT toUInt32(${MINUTE}) AS minute, ${wanted.join(', ')}, ${zeros('stored')}
-     FROM ${db}.requests WHERE ${IN_DAYS} AND ${inMinutes(MINUTE)} GROUP BY minute`,
+     FROM ${db}.requests WHERE ${COUNTS} AND ${IN_DAYS} AND ${inMinutes(MINUTE)} GROUP BY minute`,
     `SELECT toUInt32(latency_1m.minute) AS minute, ${zeros('wanted')}, ${stored.join(', ')}
      FROM ${db}.latency_1m WHERE ${daysOf('latency_1m.minute')} AND ${inMinutes('latency_1m.minute')} GROUP BY minute`,
   ])
@@ -69,7 +71,7 @@ function differing(time: string, sides: readonly string[]): string {
 export function segmentMinutesSql(database: string): string {
   const totals = CHECKS.map((check) => `toInt64(${ROW_CHECKS[check]})`)
   return `SELECT toUInt32(${MINUTE}) AS minute, count() AS n, toString([${totals.join(', ')}]) AS lacks
-    FROM ${quoteName(database)}.requests WHERE segment = {segment:String} AND ${IN_DAYS} GROUP BY minute ORDER BY minute`
+    FROM ${quoteName(database)}.requests WHERE ${COUNTS} AND segment = {segment:String} AND ${IN_DAYS} GROUP BY minute ORDER BY minute`
 }
 
 /** Columns of an INSERT into a rollup. */
@@ -88,7 +90,7 @@ function nameIn(table: 'latency_1m' | 'latency_1h', column: RollupColumn): strin
 export function correctMinutesSql(database: string, keysMax: number): string {
   const db = quoteName(database)
   const keys = ROLLUP_KEYS.join(', ')
-  const rows = rowsWithKeys(db, `${IN_DAYS} AND ${inMinutes(MINUTE)}`, keysMax)
+  const rows = rowsWithKeys(db, `${COUNTS} AND ${IN_DAYS} AND ${inMinutes(MINUTE)}`, keysMax)
   return correction(database, 'latency_1m', {
     wanted: `SELECT minute, ${keys}, ${COMBINED.map(({ name }) => `d_${name}`).join(', ')}
       FROM (SELECT minute, ${keys}, cityHash64(minute, ${keys}) AS h, ${scalarsFromRows()} FROM (${rows}) GROUP BY minute, ${keys}) AS a

@@ -257,6 +257,7 @@ class IstioMetrics implements PrometheusAdapter {
 
   #takeRows(batch: Batch, nowMs: number): void {
     const { identity, kind, code, grpcStatus, flags, mutualTls, duration, downstreamReceived, downstreamSent } = batch
+    const { secondary } = batch
     const table = this.#table
     const cells = this.#cells
     const log = cells.log
@@ -271,6 +272,7 @@ class IstioMetrics implements PrometheusAdapter {
     let { counts, sums, lastSeen, exemplarTimes } = table
 
     for (let i = 0; i < batch.rows; i++) {
+      if (secondary !== null && secondary[i] !== 0) continue
       const kindOf = kind[i]!
       if (kindOf === 2) {
         this.#skippedRows++

@@ -5,7 +5,7 @@ import { answerWith, envelopeOf, nowNanos, type QueryContext } from '../context.
 import { type Cursor, readCursor, writeCursor } from '../cursor.ts'
 import { filterSql, parseFilters, timeSql } from '../filters.ts'
 import { partSql } from '../parts-sql.ts'
-import { planRollups, planRows } from '../plan.ts'
+import { planRollups, planRows, withEverySource } from '../plan.ts'
 import { Problem } from '../problem.ts'
 import type { Question } from '../question.ts'
 import { type CellValue, csvField, negotiate, ROW_TYPES, rowText } from '../rows-format.ts'
@@ -107,9 +107,10 @@ async function readPage(
   const cursor = query.cursor === undefined ? null : readCursor(query.cursor, identity)
   const interval = cursor?.interval ?? parseInterval(query, now)
   const horizon = await context.horizon.read(question)
-  const plan = planRows(interval, horizon, 'single requests are asked')
+  const named = filters.map((filter) => filter.column.name)
+  const plan = withEverySource(planRows(interval, horizon, 'single requests are asked'), named)
   const name = effectiveView(query.view, filters, [])
-  let censusPlan = planRollups(interval, null, horizon)!
+  let censusPlan = withEverySource(planRollups(interval, null, horizon)!, named)
   let census = NO_CENSUS
   if (name === 'auto' || name === 'server') {
     census = await takeCensus(question, censusPlan, filters, now)

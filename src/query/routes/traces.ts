@@ -98,7 +98,7 @@ async function readRequests(question: Question, id: string): Promise<string[]> {
   const bindings = new Bindings()
   const statement = bindings.statement(
     `SELECT ${COLUMN_NAMES.join(', ')}
-     FROM requests WHERE trace_uuid = toUUID(${bindings.bind(uuidOf(id), 'String')})
+     FROM requests WHERE NOT secondary AND trace_uuid = toUUID(${bindings.bind(uuidOf(id), 'String')})
      ORDER BY time, span_number LIMIT ${REQUESTS_MAX}`,
   )
   const rows: string[] = []

@@ -6,7 +6,7 @@ import { comparable, expectedRow, type JsonObject } from '../../support/als-expe
 
 /** Columns that come from the origin, the identity or the classification, which have tests of their own. */
 const NOT_OF_THE_ENTRY =
-  /^(segment|source|node_|mesh|region|zone|sub_zone|envoy_version|log_name|reporter|source_|destination_|outcome|class|precision_ns)/
+  /^(secondary|segment|source|node_|mesh|region|zone|sub_zone|envoy_version|log_name|reporter|source_|destination_|outcome|class|precision_ns)/
 
 const fixture = (name: string): Buffer => readFileSync(new URL(`../../fixtures/als/${name}`, import.meta.url))
 

@@ -7,7 +7,7 @@ import { entriesOf, type OracleEntry, RandomMessages } from '../../support/als-o
 
 /** Columns that come from the origin, the identity or the classification, which have tests of their own. */
 const NOT_OF_THE_ENTRY =
-  /^(segment|source|node_|mesh|region|zone|sub_zone|envoy_version|log_name|reporter|source_|destination_|outcome|class|precision_ns)/
+  /^(secondary|segment|source|node_|mesh|region|zone|sub_zone|envoy_version|log_name|reporter|source_|destination_|outcome|class|precision_ns)/
 /** Unknown flags are told by number; protobufjs does not keep them. */
 const COLUMNS = STORED_ROW_COLUMNS.map(({ name }) => name).filter(
   (name) => !NOT_OF_THE_ENTRY.test(name) && name !== 'flags_text',
