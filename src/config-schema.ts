@@ -51,7 +51,8 @@ const kafkaSasl = object({
             default: '',
             secret: true,
             description: 'Password; better from the environment or a file',
-          })
+          }),
+})
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
 /** What is said of lines, and of the proxies that wrote them. */
@@ -244,7 +245,6 @@ export const configSchema = object({
           ...clientTls,
         }),
         sasl: kafkaSasl,
-        }),
       }),
       { default: [], description: 'Topics to read: docs/receivers/kafka.md' },
     ),
@@ -356,10 +356,9 @@ export const configSchema = object({
     wavefront: later('Wavefront'),
     otlp: later('OTLP out'),
     kafka: object(
-      brokers: Type.Array(Type.String({ minLength: 1 }), {
+      brokers: Type.Array(Type.String(minLength: 1 ), 
         default: [],
-        description: '`host:port` of some brokers; empty: off',
-      }),
+        description: '`host:port` of some brokers; empty: off',),
       topicPrefix: Type.String(
         default: 'sidecast.',
         pattern: '^[A-Za-z0-9._-]{0,100}$',
@@ -379,11 +378,11 @@ export const configSchema = object({
         description: 'Of JSON and OTLP: rows of one node, or of one destination service, are on one partition',),
       node: Type.String(default: '', description: 'Name of this edge in headers; empty: the host' ),
       create: object(
-        enabled: Type.Boolean({ default: true, description: 'Make topics that do not exist' }),
+        enabled: Type.Boolean(default: true, description: 'Make topics that do not exist' ),
         partitions: count(12, 1, 10_000, 'Their partitions'),
         replicas: Type.Integer(default: -1, minimum: -1, maximum: 100, description: 'Replicas; −1: as the broker says' ),),
       tls: object(
-        enabled: Type.Boolean({ default: false, description: 'TLS to the brokers' }),
+        enabled: Type.Boolean(default: false, description: 'TLS to the brokers' ),
         ...clientTls,),
       sasl: kafkaSasl,),
   }),

@@ -76,6 +76,8 @@ export interface KafkaRecord {
   readonly offset: bigint
   /** Null: a tombstone. */
   readonly value: Buffer | null
+  /** As UTF-8; there when they were asked for. The last of several with one name. */
+  readonly headers?: ReadonlyMap<string, string>
 }
 
 export interface KafkaDriverOptions {
@@ -92,6 +94,8 @@ export interface KafkaDriverOptions {
   readonly fetchBytesMax: number
   /** How long the broker waits for records before it answers with none. */
   readonly fetchWaitMs: number
+  /** Records bring their headers. */
+  readonly headers?: boolean
   readonly tls?: TlsOptions
   readonly sasl?: KafkaSasl
   readonly log: Log

@@ -219,7 +219,11 @@ class KafkajsDriver implements KafkaDriver {
     const one: RecordBatch = {
       topic: batch.topic,
       partition: batch.partition,
-      records: batch.messages.map(({ offset, value }) => ({ offset: BigInt(offset), value })),
+      records: batch.messages.map(({ offset, value, headers }) =>
+        this.#options.headers === true
+          ? { offset: BigInt(offset), value, headers: headersOf(headers) }
+          : { offset: BigInt(offset), value },
+      ),
       nextOffset: BigInt(batch.lastOffset()) + 1n,
       endOffset: BigInt(batch.highWatermark),
     }
@@ -252,6 +256,11 @@ class KafkajsDriver implements KafkaDriver {
 const byPlace = (positions: readonly CommittedPosition[]): Map<string, string> =>
   new Map(positions.map(({ topic, partition, metadata }) => [partitionKey(topic, partition), metadata]))
 
+function headersOf(headers: kafkajs.IHeaders | undefined): Map<string, string> {
+  const last = (value: kafkajs.IHeaders[string]) => String((Array.isArray(value) ? value.at(-1) : value) ?? '')
+  return new Map(Object.entries(headers ?? {}).map(([name, value]) => [name, last(value)]))
+}
+
 const toKafkajs = ({ topic, partition, offset, metadata }: CommittedPosition) => ({
   topic,
   partition,
@@ -259,13 +268,17 @@ const toKafkajs = ({ topic, partition, offset, metadata }: CommittedPosition) =>
   metadata,
 })
 
-function typeOf(error: unknown): string {
+export function typeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return ''
   if ('type' in error && typeof error.type === 'string') return error.type
   return 'cause' in error ? typeOf(error.cause) : ''
 }
 
-function saslOf({ mechanism, username, password }: NonNullable<KafkaDriverOptions['sasl']>): kafkajs.SASLOptions {
+export function saslOf({
+  mechanism,
+  username,
+  password,
+}: NonNullable<KafkaDriverOptions['sasl']>): kafkajs.SASLOptions {
   switch (mechanism) {
     case 'PLAIN':
       return { mechanism: 'plain', username, password }

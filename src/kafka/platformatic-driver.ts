@@ -5,6 +5,7 @@ import {
   type KafkaDriver,
   type KafkaDriverOptions,
   type KafkaHandlers,
+  type KafkaRecord,
   partitionKey,
   type RecordBatch,
 } from './driver.ts'
@@ -267,16 +268,19 @@ class PlatformaticDriver implements KafkaDriver {
     const { partitionIndex: partition, records: batches, highWatermark } = answer
     const from = this.#positions.get(partitionKey(topic, partition))?.offset
     if (from === undefined || from === null || !batches || batches.length === 0) return
-    const records: { offset: bigint; value: Buffer | null }[] = []
+    const records: KafkaRecord[] = []
     let nextOffset = from
     for (const batch of batches) {
       const end = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n
       // An incremental session may bring what was asked for before.
       if (end <= nextOffset) continue
       if ((batch.attributes & IS_CONTROL) === 0) {
-        for (const { offsetDelta, value } of batch.records) {
+        for (const { offsetDelta, value, headers } of batch.records) {
           const offset = batch.firstOffset + BigInt(offsetDelta)
-          if (offset >= from) records.push({ offset, value })
+          if (offset < from) continue
+          records.push(
+            this.#options.headers === true ? { offset, value, headers: headersOf(headers) } : { offset, value },
+          )
         }
       }
       nextOffset = end
@@ -332,6 +336,9 @@ class PlatformaticDriver implements KafkaDriver {
     })
   }
 }
+
+const headersOf = (headers: readonly (readonly [Buffer | null, Buffer | null])[]): Map<string, string> =>
+  new Map(headers.map(([name, value]) => [name?.toString() ?? '', value?.toString() ?? '']))
 
 const LATEST = -1n
 const EARLIEST = -2n

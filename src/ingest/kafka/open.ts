@@ -1,9 +1,7 @@
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { ConnectionOptions } from 'node:tls'
 import type { KafkaDriverName, KafkaSasl } from '../../kafka/driver.ts'
 import { createKafkaDriver } from '../../kafka/drivers.ts'
+import { ownerOf } from '../../kafka/owner.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Origin } from '../../model/batch.ts'
 import type { RowTable } from '../../model/schema.ts'
@@ -120,21 +118,4 @@ function decoderOf(source: KafkaSource, parts: KafkaParts, callbacks: RecordCall
     return createOtlpRecords({ writer, logs, fromJson, node, onDecoded, ...callbacks })
   }
   return createLineRecords({ parser, writer, origins, node, onDecoded, ...callbacks })
-}
-
-const OWNER = /^[0-9a-f]{24}$/
-
-/** Who we are to other consumers of our groups, for as long as the data directory lives. */
-export function ownerOf(data: string): string {
-  const path = join(data, 'kafka-owner')
-  try {
-    const owner = readFileSync(path, 'utf8').trim()
-    if (OWNER.test(owner)) return owner
-  } catch {
-    // The first start.
-  }
-  const owner = randomBytes(12).toString('hex')
-  mkdirSync(data, { recursive: true })
-  writeFileSync(path, `${owner}\n`)
-  return owner
 }

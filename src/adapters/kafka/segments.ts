@@ -1,0 +1,81 @@
+import { type FileHandle, open } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
+import { partitionOf } from '../../kafka/partition.ts'
+import type { OutRecord } from '../../kafka/producer.ts'
+import { encodeHeader, encodeManifest, SEGMENT_SCHEMA, type Send } from '../../kafka/segment-records.ts'
+import type { Segment } from '../../pipeline/segment.ts'
+
+/**
+ * A segment as records, in batches for one produce request each. The bytes are those of its files, which nobody looks at:
+ * what the writer puts together is the very segment that the edge sealed.
+ */
+export interface SegmentRecordsOptions {
+  readonly topic: string
+  readonly partitions: number
+  readonly edge: string
+  readonly node: string
+  readonly send: Send
+  readonly doubt: boolean
+  /** Bytes of values in one batch, and so of one value. */
+  readonly batchBytesMax: number
+}
+
+export async function* segmentRecords(
+  segment: Segment,
+  options: SegmentRecordsOptions,
+): AsyncGenerator<readonly OutRecord[]> {
+  const { topic, partitions, edge, node, send, doubt, batchBytesMax } = options
+  const key = Buffer.from(segment.id)
+  const partition = partitionOf(key, partitions)
+  const parts = 1 + segment.tables.reduce((sum, { bytes }) => sum + Math.ceil(bytes / batchBytesMax), 0)
+  let part = 0
+  const recordOf = (value: Buffer, slice: Parameters<typeof encodeHeader>[0]['slice']): OutRecord => {
+    part++
+    const header = { schema: SEGMENT_SCHEMA, edge, node, segment: segment.id, send, part, parts, doubt, slice }
+    return { topic, partition, key, value, headers: encodeHeader(header) }
+  }
+  let batch: OutRecord[] = []
+  let batchBytes = 0
+  const crcs: number[] = []
+  for (const { table, file, bytes } of segment.tables) {
+    const handle = await open(file, 'r')
+    let crc = 0
+    try {
+      for (let offset = 0; offset < bytes; offset += batchBytesMax) {
+        // Fresh memory: a producer that was given up may hold on to what it had.
+        const value = Buffer.allocUnsafeSlow(Math.min(batchBytesMax, bytes - offset))
+        await readFully(handle, value, offset, file)
+        crc = crc32(value, crc)
+        if (batchBytes + value.length > batchBytesMax) {
+          yield batch
+          batch = []
+          batchBytes = 0
+        }
+        batch.push(recordOf(value, { table, offset }))
+        batchBytes += value.length
+      }
+    } finally {
+      await handle.close()
+    }
+    crcs.push(crc)
+  }
+  const { id, openedMs, sealedMs, recovered = false } = segment
+  const tables = segment.tables.map(({ table, bytes, rows, blocks, days }, k) => {
+    return { table, bytes, rows, blocks, crc: crcs[k]!, days: [...days] }
+  })
+  const manifest = encodeManifest({ segment: id, openedMs, sealedMs, recovered, tables })
+  if (batchBytes > 0 && batchBytes + manifest.length > batchBytesMax) {
+    yield batch
+    batch = []
+  }
+  batch.push(recordOf(manifest, null))
+  yield batch
+}
+
+async function readFully(handle: FileHandle, into: Buffer, offset: number, file: string): Promise<void> {
+  for (let have = 0; have < into.length; ) {
+    const { bytesRead } = await handle.read(into, have, into.length - have, offset + have)
+    if (bytesRead === 0) throw new Error(`${file} ends at ${offset + have}`)
+    have += bytesRead
+  }
+}

@@ -1,0 +1,104 @@
+import { Admin, findErrorBy, Producer } from '@platformatic/kafka'
+import { bytesOf, type KafkaProducer, type KafkaProducerOptions, type OutRecord, RecordTooLarge } from './producer.ts'
+
+/** `@platformatic/kafka` behind the interface. */
+export function createPlatformaticProducer(options: KafkaProducerOptions): KafkaProducer {
+  return new PlatformaticProducer(options)
+}
+
+const REQUEST_MS = 15_000
+const RETRIES = 3
+const RETRY_MS = 250
+const CLOSE_MS = 2000
+
+class PlatformaticProducer implements KafkaProducer {
+  readonly name = 'platformatic'
+  failures = 0
+  readonly #options: KafkaProducerOptions
+  readonly #base: ConstructorParameters<typeof Admin>[0]
+  readonly #partitions = new Map<string, number>()
+  #producer: Producer | null = null
+  #closed = false
+
+  constructor(options: KafkaProducerOptions) {
+    this.#options = options
+    const { clientId, brokers, tls, sasl } = options
+    this.#base = {
+      clientId,
+      bootstrapBrokers: [...brokers],
+      retries: RETRIES,
+      retryDelay: RETRY_MS,
+      requestTimeout: REQUEST_MS,
+      ...(tls === undefined ? {} : { tls }),
+      ...(sasl === undefined ? {} : { sasl: { ...sasl } }),
+    }
+  }
+
+  async partitions(topic: string): Promise<number> {
+    const known = this.#partitions.get(topic)
+    if (known !== undefined) return known
+    const admin = new Admin(this.#base)
+    try {
+      const { create } = this.#options
+      if (create !== null && !(await admin.listTopics()).includes(topic)) {
+        await admin
+          .createTopics({ topics: [topic], partitions: create.partitions, replicas: create.replicas })
+          .catch((error: unknown) => {
+            if (!findErrorBy(error as Error, 'apiId', 'TOPIC_ALREADY_EXISTS')) throw error
+          })
+      }
+      const count = (await admin.metadata({ topics: [topic], forceUpdate: true })).topics.get(topic)?.partitionsCount
+      if (!count) throw new Error(`the topic ${topic} has no partitions yet`)
+      this.#partitions.set(topic, count)
+      return count
+    } finally {
+      await admin.close().catch(() => {})
+    }
+  }
+
+  async send(records: readonly OutRecord[]): Promise<void> {
+    if (this.#closed) throw new Error('the producer is closed')
+    // The library makes an idempotent producer try for ever unless it is told a number above one.
+    this.#producer ??= new Producer({
+      ...this.#base,
+      idempotent: true,
+      acks: -1,
+      compression: this.#options.compression,
+    })
+    const producer = this.#producer
+    try {
+      await producer.send({
+        messages: records.map(({ topic, partition, key, value, headers }) => ({
+          topic,
+          partition,
+          value,
+          ...(key === null ? {} : { key }),
+          headers: new Map(Object.entries(headers).map(([name, text]) => [Buffer.from(name), Buffer.from(text)])),
+        })),
+      })
+    } catch (error) {
+      this.failures++
+      await this.#discard()
+      if (tooLarge(error)) throw new RecordTooLarge(bytesOf(records), error)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#discard()
+  }
+
+  async #discard(): Promise<void> {
+    const producer = this.#producer
+    this.#producer = null
+    // Partitions may have been added, or the topic made anew.
+    this.#partitions.clear()
+    if (producer === null) return
+    // A connection that does not answer must not hold the next attempt.
+    await Promise.race([producer.close(true).catch(() => {}), new Promise((done) => setTimeout(done, CLOSE_MS))])
+  }
+}
+
+const tooLarge = (error: unknown): boolean =>
+  ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE'].some((id) => findErrorBy(error as Error, 'apiId', id) !== null)
