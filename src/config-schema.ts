@@ -42,16 +42,16 @@ export const clientTls = {
   insecure: Type.Boolean({ default: false, description: 'Take any certificate' }),
 }
 const kafkaSasl = object({
-          mechanism: Type.Union(
-            [Type.Literal(''), Type.Literal('PLAIN'), Type.Literal('SCRAM-SHA-256'), Type.Literal('SCRAM-SHA-512')],
-            { default: '', description: 'Empty: none' },
-          ),
-          username: Type.String({ default: '', description: 'User' }),
-          password: Type.String({
-            default: '',
-            secret: true,
-            description: 'Password; better from the environment or a file',
-          }),
+  mechanism: Type.Union(
+    [Type.Literal(''), Type.Literal('PLAIN'), Type.Literal('SCRAM-SHA-256'), Type.Literal('SCRAM-SHA-512')],
+    { default: '', description: 'Empty: none' },
+  ),
+  username: Type.String({ default: '', description: 'User' }),
+  password: Type.String({
+    default: '',
+    secret: true,
+    description: 'Password; better from the environment or a file',
+  }),
 })
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
@@ -311,25 +311,30 @@ export const configSchema = object({
       default: 'values',
       description: 'Query strings: replace values, replace all after the ?, or keep. Before anything touches disk',
     }),
-    queryKeep: Type.Array(Type.String(minLength: 1 ), 
+    queryKeep: Type.Array(Type.String({ minLength: 1 }), {
       default: [],
-      description: 'Query keys whose values are kept under `values`',),
-    headers: Type.Array(Type.String(minLength: 1 ), 
+      description: 'Query keys whose values are kept under `values`',
+    }),
+    headers: Type.Array(Type.String({ minLength: 1 }), {
       default: [...REDACTION_DEFAULTS.headers],
-      description: 'Headers, trailers, tags and metadata keys whose values are replaced by *',),
+      description: 'Headers, trailers, tags and metadata keys whose values are replaced by *',
+    }),
     paths: Type.Array(
-      object(
+      object({
         pattern: regex('', 'JavaScript regular expression'),
-        replace: Type.String(default: '*', description: 'What stands there instead' ),),default: [], description: 'Applied to paths, in order' ,
+        replace: Type.String({ default: '*', description: 'What stands there instead' }),
+      }),
+      { default: [], description: 'Applied to paths, in order' },
     ),
-    maskAddresses: Type.Boolean(default: false, description: 'Client addresses lose their host part: /24 and /48' ),
+    maskAddresses: Type.Boolean({ default: false, description: 'Client addresses lose their host part: /24 and /48' }),
   }),
   journal: object({
     disk: object({ max: size('10 GiB', 'When full, receivers stop reading') }),
-    segment: object(
+    segment: object({
       bytes: size('64 MiB', 'A segment seals at this size'),
       rows: count(262_144, 1000, 1_048_576, 'or at this many rows'),
-      age: duration('1s', 'or at this age'),),
+      age: duration('1s', 'or at this age'),
+    }),
     keepAfterAck: duration('2m', 'Segments stay this long after the store has them, for verification after a crash'),
   }),
   store: object({
@@ -343,8 +348,8 @@ export const configSchema = object({
         description: 'Password; better from the environment or a file',
       }),
     }),
-    disk: object(max: size('50 GiB', 'Past it the oldest days of rows go first') ),
-    memory: object(max: size('2 GiB', 'Memory of the embedded engine') ),
+    disk: object({ max: size('50 GiB', 'Past it the oldest days of rows go first') }),
+    memory: object({ max: size('2 GiB', 'Memory of the embedded engine') }),
   }),
   adapters: object({
     prometheus: object({
@@ -355,43 +360,57 @@ export const configSchema = object({
     }),
     wavefront: later('Wavefront'),
     otlp: later('OTLP out'),
-    kafka: object(
-      brokers: Type.Array(Type.String(minLength: 1 ), 
+    kafka: object({
+      brokers: Type.Array(Type.String({ minLength: 1 }), {
         default: [],
-        description: '`host:port` of some brokers; empty: off',),
-      topicPrefix: Type.String(
+        description: '`host:port` of some brokers; empty: off',
+      }),
+      topicPrefix: Type.String({
         default: 'sidecast.',
         pattern: '^[A-Za-z0-9._-]{0,100}$',
-        description: 'Of all topics: `sidecast.segments`, `sidecast.requests` …',),
-      encoding: Type.Union([Type.Literal('native'), Type.Literal('json'), Type.Literal('otlp')], 
+        description: 'Of all topics: `sidecast.segments`, `sidecast.requests` …',
+      }),
+      encoding: Type.Union([Type.Literal('native'), Type.Literal('json'), Type.Literal('otlp')], {
         default: 'native',
-        description: 'Whole segments for writers, or a row as JSON, or batches of OTLP logs and spans',),
-      driver: Type.Union([Type.Literal('platformatic'), Type.Literal('kafkajs')], 
+        description: 'Whole segments for writers, or a row as JSON, or batches of OTLP logs and spans',
+      }),
+      driver: Type.Union([Type.Literal('platformatic'), Type.Literal('kafkajs')], {
         default: 'platformatic',
-        description: 'Client library',),
+        description: 'Client library',
+      }),
       compression: Type.Union(
-        COMPRESSIONS.map((name) => Type.Literal(name)),default: 'zstd', description: 'Of batches' ,
+        COMPRESSIONS.map((name) => Type.Literal(name)),
+        { default: 'zstd', description: 'Of batches' },
       ),
       batchMax: size('960 KiB', 'Before compression; brokers take 1 MiB unless they are told otherwise'),
-      key: Type.Union([Type.Literal('node'), Type.Literal('service')], 
+      key: Type.Union([Type.Literal('node'), Type.Literal('service')], {
         default: 'node',
-        description: 'Of JSON and OTLP: rows of one node, or of one destination service, are on one partition',),
-      node: Type.String(default: '', description: 'Name of this edge in headers; empty: the host' ),
-      create: object(
-        enabled: Type.Boolean(default: true, description: 'Make topics that do not exist' ),
+        description: 'Of JSON and OTLP: rows of one node, or of one destination service, are on one partition',
+      }),
+      node: Type.String({ default: '', description: 'Name of this edge in headers; empty: the host' }),
+      create: object({
+        enabled: Type.Boolean({ default: true, description: 'Make topics that do not exist' }),
         partitions: count(12, 1, 10_000, 'Their partitions'),
-        replicas: Type.Integer(default: -1, minimum: -1, maximum: 100, description: 'Replicas; −1: as the broker says' ),),
-      tls: object(
-        enabled: Type.Boolean(default: false, description: 'TLS to the brokers' ),
-        ...clientTls,),
-      sasl: kafkaSasl,),
+        replicas: Type.Integer({
+          default: -1,
+          minimum: -1,
+          maximum: 100,
+          description: 'Replicas; −1: as the broker says',
+        }),
+      }),
+      tls: object({
+        enabled: Type.Boolean({ default: false, description: 'TLS to the brokers' }),
+        ...clientTls,
+      }),
+      sasl: kafkaSasl,
+    }),
   }),
   writer: object({
     group: Type.String({ default: 'sidecast-writer', minLength: 1, description: 'Consumer group of all writers' }),
     session: duration('30s', 'A writer that is silent for longer loses its partitions'),
     fetchMax: size('8 MiB', 'Bytes of one fetch'),
     abandonAfter: duration('15m', 'Parts of a segment whose rest never came are left behind after this'),
-    disk: object(max: size('10 GiB', 'Segments that are kept after the store has them; the oldest go first') ),
+    disk: object({ max: size('10 GiB', 'Segments that are kept after the store has them; the oldest go first') }),
   }),
   metrics: object({
     seriesMax: count(
