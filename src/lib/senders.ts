@@ -15,6 +15,8 @@ export interface SenderLimits {
 export interface Senders {
   /** Null: the sender has as many connections as it may. Counted until `close`. */
   open(host: string): Sender | null
+  /** Of an address that has a connection open; null when it has none. */
+  find(host: string): Sender | null
   /** Other bounds from now on; what is open stays. */
   set(limits: SenderLimits): void
   readonly counters: Readonly<SenderCounters>
@@ -68,8 +70,12 @@ class SenderTable implements Senders {
     this.limits = limits
   }
 
+  find(host: string): Sender | null {
+    return this.table.get(plainHost(host)) ?? null
+  }
+
   open(host: string): Sender | null {
-    const plain = host.startsWith('::ffff:') ? host.slice(7) : host
+    const plain = plainHost(host)
     let sender = this.table.get(plain)
     const { connectionsMax } = this.limits
     if (connectionsMax > 0 && sender !== undefined && sender.connections >= connectionsMax) {
@@ -83,6 +89,11 @@ class SenderTable implements Senders {
     sender.connections++
     return sender
   }
+}
+
+/** IPv4 behind a socket of both kinds is the same sender. */
+function plainHost(host: string): string {
+  return host.startsWith('::ffff:') ? host.slice(7) : host
 }
 
 class OneSender implements Sender {

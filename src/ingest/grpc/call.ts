@@ -1,8 +1,11 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import type { Sender } from '../../lib/senders.ts'
+import type { Scope } from '../../lib/tokens.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { GrpcCounters } from './counters.ts'
 import type { GrpcLimits } from './limits.ts'
 import { createMessageReader, type MessageReader } from './message-reader.ts'
+import type { PausedCalls } from './paused-calls.ts'
 import type { Scratch } from './scratch.ts'
 import { type Gate, isStatus, type Verdict } from './service.ts'
 import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
@@ -14,7 +17,7 @@ import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
  *            client half-closes          reply and trailers
  *   open ───────────────────────▶ replying ──────────────▶ closed ──▶ done
  *    │  ▲
- *    │  └─ paused: gate closed, nothing is read, HTTP/2 holds the sender back
+ *    │  └─ paused: gate closed or sender over its bytes a second; nothing is read, HTTP/2 holds the sender back
  *    │ finish(status): trailers go out
  *    ▼
  *   lingering: still read until the client closes or `lingerMs` is over, then RST_STREAM NO_ERROR ──▶ closed ──▶ done
@@ -24,6 +27,11 @@ import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
  * while it is paused, unless the call failed or was shed (both counted). `onClose` comes after the last of them.
  */
 export class Call {
+  readonly sender: Sender
+  /** What its token must allow; null: nothing was asked. */
+  readonly scope: Scope | null
+  /** As the stream brought it. */
+  readonly authorization: string | undefined
   readonly #shared: CallShared
   readonly #stream: ServerHttp2Stream
   readonly #reader: MessageReader
@@ -46,6 +54,9 @@ export class Call {
 
   constructor(options: CallOptions) {
     const { shared, stream } = options
+    this.sender = options.sender
+    this.scope = options.scope
+    this.authorization = options.headers.authorization
     this.#shared = shared
     this.#stream = stream
     this.#gate = options.gate
@@ -120,7 +131,7 @@ export class Call {
 
   /** Reads on, if the gate is open: called when it opens, and every sweep while the call is paused. */
   resume(): void {
-    if (!this.#paused) return
+    if (!this.#paused || this.sender.waitMs() > 0) return
     do {
       if (this.#gate.closed) return
       const chunk = this.#queue.shift() ?? EMPTY
@@ -168,8 +179,10 @@ export class Call {
 
   #take(chunk: Buffer): void {
     this.#touch()
+    const isOver = this.sender.spend(chunk.length) > 0
     if (!this.#paused && !this.#gate.closed) {
       this.#read(chunk)
+      if (isOver) this.#pause()
       return
     }
     this.#queue.push(chunk)
@@ -307,13 +320,15 @@ export interface CallShared {
   readonly log: Log
   /** Monotonic, ms. */
   readonly clock: () => number
-  readonly paused: Set<Call>
+  readonly paused: PausedCalls
 }
 
 export interface CallOptions {
   readonly shared: CallShared
   readonly stream: ServerHttp2Stream
   readonly headers: IncomingHttpHeaders
+  readonly sender: Sender
+  readonly scope: Scope | null
   readonly gate: Gate
   /** Bytes have come: the connection is alive. */
   readonly touch: () => void

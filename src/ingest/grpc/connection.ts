@@ -1,4 +1,6 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+import type { Sender } from '../../lib/senders.ts'
+import type { Scope, Tokens, TokenVerdict } from '../../lib/tokens.ts'
 import { Call, type CallShared } from './call.ts'
 import { openMethod } from './handler.ts'
 import type { Gate, Method } from './service.ts'
@@ -63,6 +65,16 @@ export class Connection {
     this.#finishCalls()
   }
 
+  /** Ends the calls that could not be begun any more: their token has been withdrawn. */
+  recheck(): void {
+    const { tokens } = this.#options
+    for (const call of this.#calls) {
+      if (call.scope === null || call.ended) continue
+      const verdict = tokens.check(call.authorization, call.scope)
+      if (verdict !== 'ok') call.finish(unauthorized(verdict, call.scope))
+    }
+  }
+
   destroy(): void {
     for (const call of this.#calls) call.destroy()
     this.#session.destroy()
@@ -121,7 +133,7 @@ export class Connection {
 
   #onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     this.#active = true
-    const { shared, findMethod, streamsOpen } = this.#options
+    const { shared, findMethod, streamsOpen, tokens, sender } = this.#options
     const { counters, limits } = shared
     counters.streamsOpened++
     stream.on('error', () => {})
@@ -137,7 +149,21 @@ export class Connection {
       refuse(stream, status('unimplemented', `unknown method ${path.slice(0, 200)}`))
       return
     }
+    if (found.scope !== null) {
+      const verdict = tokens.check(headers.authorization, found.scope)
+      if (verdict !== 'ok') {
+        counters.streamsUnauthorized++
+        refuse(stream, unauthorized(verdict, found.scope))
+        return
+      }
+    }
+    if (!sender.openStream()) {
+      counters.streamsRefused++
+      refuse(stream, status('unavailable', 'this sender has as many streams open as are allowed'))
+      return
+    }
     if (streamsOpen() >= limits.streamsMax) {
+      sender.closeStream()
       counters.streamsRefused++
       refuse(stream, status('unavailable', `${limits.streamsMax} streams are open, no more are allowed`))
       return
@@ -146,7 +172,7 @@ export class Connection {
   }
 
   #open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, path: string, found: FoundMethod): void {
-    const { shared, wallClock } = this.#options
+    const { shared, wallClock, sender } = this.#options
     const info = { peer: this.peer, path, headers, openedMs: wallClock() }
     shared.counters.streamsOpen++
     try {
@@ -154,6 +180,8 @@ export class Connection {
         shared,
         stream,
         headers,
+        sender,
+        scope: found.scope,
         gate: found.gate,
         touch: () => {
           this.#active = true
@@ -161,6 +189,7 @@ export class Connection {
         open: (opened) => openMethod(found.method, info, opened),
         onDone: (ended) => {
           this.#calls.delete(ended)
+          sender.closeStream()
           shared.counters.streamsOpen--
           this.#emptySinceMs = shared.clock()
           this.#closeWhenEmpty()
@@ -169,6 +198,7 @@ export class Connection {
       this.#calls.add(call)
     } catch (error) {
       // Thrown by the service before anything was heard of the stream: `onDone` will not come.
+      sender.closeStream()
       shared.counters.streamsOpen--
       shared.counters.streamsFailed++
       shared.log.error({ error, path }, 'a gRPC handler could not be opened')
@@ -180,11 +210,15 @@ export class Connection {
 export interface FoundMethod {
   readonly method: Method
   readonly gate: Gate
+  /** What a token must allow; null: nothing is asked. */
+  readonly scope: Scope | null
 }
 
 export interface ConnectionOptions {
   readonly session: ServerHttp2Session
   readonly peer: string
+  readonly sender: Sender
+  readonly tokens: Tokens
   readonly shared: CallShared
   readonly keepaliveMs: number
   /** How long this one may live, jitter included. */
@@ -198,6 +232,11 @@ export interface ConnectionOptions {
 /** `application/grpc`, with `+proto` or parameters; nothing else has our messages inside. */
 function isGrpc(contentType: string | undefined): boolean {
   return contentType !== undefined && /^application\/grpc(?:\+proto)?\s*(?:;.*)?$/i.test(contentType)
+}
+
+function unauthorized(verdict: TokenVerdict, scope: Scope): Status {
+  if (verdict === 'scope') return status('permissionDenied', `the token has not the scope ${scope}`)
+  return status('unauthenticated', verdict === 'missing' ? 'authorization: Bearer TOKEN is missing' : 'unknown token')
 }
 
 /** Trailers-only: the status stands in the one block of headers. */

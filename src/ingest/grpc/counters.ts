@@ -2,7 +2,7 @@
 export interface GrpcCounters {
   connectionsOpen: number
   connectionsAccepted: number
-  /** Over `connectionsMax`. */
+  /** Over `connectionsMax`, or over the connections of one sender. */
   connectionsRefused: number
   /** By what they spoke instead of HTTP/2 with prior knowledge. */
   connectionsTls: number
@@ -20,7 +20,9 @@ export interface GrpcCounters {
   connectionsFailed: number
   streamsOpen: number
   streamsOpened: number
-  /** Over `streamsMax`. */
+  /** Without a token that allows them. */
+  streamsUnauthorized: number
+  /** Over `streamsMax`, or over the streams of one sender. */
   streamsRefused: number
   /** Unknown service or method. */
   streamsUnimplemented: number
@@ -61,6 +63,7 @@ export function createGrpcCounters(): GrpcCounters {
     connectionsFailed: 0,
     streamsOpen: 0,
     streamsOpened: 0,
+    streamsUnauthorized: 0,
     streamsRefused: 0,
     streamsUnimplemented: 0,
     streamsNotGrpc: 0,

@@ -25,6 +25,7 @@ export function createHealthService(names: readonly string[]): Health {
   return {
     service: {
       name: 'grpc.health.v1.Health',
+      scope: null,
       methods: {
         Check: {
           kind: 'unary',

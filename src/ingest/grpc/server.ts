@@ -1,26 +1,30 @@
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2'
-import { createServer as createNetServer, type Socket } from 'node:net'
+import { createServer as createNetServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { SidecastError } from '../../errors.ts'
+import { type Access, openAccess } from '../../lib/access.ts'
+import type { Sender } from '../../lib/senders.ts'
 import { parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
-import type { Call, CallShared } from './call.ts'
+import type { CallShared } from './call.ts'
 import { Connection, type FoundMethod } from './connection.ts'
 import { createGrpcCounters, type GrpcCounters } from './counters.ts'
 import { GRPC_LIMITS, type GrpcLimits } from './limits.ts'
+import { PausedCalls } from './paused-calls.ts'
 import { farewell, recognise, type Spoken } from './preface.ts'
 import { createScratch } from './scratch.ts'
 import type { Gate, GrpcService } from './service.ts'
 
 /**
- * One port for all gRPC services, HTTP/2 without TLS by prior knowledge.
+ * One port for all gRPC services, HTTP/2 by prior knowledge or over TLS.
  *
  * ```
  *   socket ─ first bytes ─┬─ HTTP/2 preface ─▶ node:http2 session ─▶ Connection ─▶ Call ─▶ service
  *                         └─ TLS, HTTP/1, other ─▶ told so, counted, closed
  * ```
  *
- * A listener with TLS would hand its sockets to `serve` after the handshake; nothing behind it knows the difference.
+ * With TLS, sockets come here after the handshake and with ALPN `h2`; nothing behind knows the difference.
  */
 export interface GrpcServer extends Stage {
   /** `host:port` as bound; valid after `start`. */
@@ -30,6 +34,8 @@ export interface GrpcServer extends Stage {
   unreadBytes(): number
   /** The last client that spoke something else; null when there was none. */
   readonly lastStranger: Stranger | null
+  /** Other bounds from now on; what is open stays. Windows and header sizes are those of new connections. */
+  setLimits(limits: Partial<Pick<GrpcLimits, 'messageBytesMax' | 'streamsMax'>>): void
 }
 
 export interface Stranger {
@@ -45,6 +51,8 @@ export interface GrpcServerOptions {
   /** Where `listen` comes from, for the message when it cannot be bound. */
   readonly option?: string
   readonly services: readonly GrpcService[]
+  /** Everybody's where it is absent. */
+  readonly access?: Access
   readonly log: Log
   readonly limits?: Partial<GrpcLimits>
   /** Silent peers get a PING after this; two unanswered ones close the connection. */
@@ -73,9 +81,10 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     random = Math.random,
     sweepMs = 250,
   } = options
-  const limits: GrpcLimits = { ...GRPC_LIMITS, ...options.limits }
+  const limits: { -readonly [K in keyof GrpcLimits]: GrpcLimits[K] } = { ...GRPC_LIMITS, ...options.limits }
+  const { tls, tokens, senders } = options.access ?? openAccess()
   const counters = createGrpcCounters()
-  const paused = new Set<Call>()
+  const paused = new PausedCalls()
   const shared: CallShared = { limits, counters, scratch: createScratch(limits.assemblyBytesMax), log, clock, paused }
   const methods = indexMethods(options.services)
   /** Accepted, and not yet known to speak HTTP/2. */
@@ -87,6 +96,8 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   let stopping: Promise<void> | undefined
   let onEmpty: (() => void) | undefined
   let lastStranger: Stranger | null = null
+  /** Whose session http2 is about to make, in this very turn. */
+  let arriving: Sender | null = null
 
   const http2 = createHttp2Server({
     maxSessionMemory: 64,
@@ -105,12 +116,47 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   http2.on('session', (session) => onSession(session))
   http2.on('sessionError', () => {}) // Counted where the connection is.
 
-  const net = createNetServer({ noDelay: true }, (socket) => accept(socket))
-  net.maxConnections = limits.connectionsMax
-  net.on('drop', () => {
-    counters.connectionsRefused++
-    once('refused', () => log.warn({ max: limits.connectionsMax }, 'a connection to the gRPC port was refused'))
-  })
+  /** Of connections that are open. */
+  const senderOf = new WeakMap<Socket, Sender>()
+  const sockets = new Set<Socket>()
+  let net: Server | undefined
+
+  function listener(): Server {
+    const server =
+      tls === null
+        ? createNetServer({ noDelay: true }, (socket) => accept(socket))
+        : createTlsServer(
+            { ...tls.options(), ALPNProtocols: ['h2'], handshakeTimeout: limits.handshakeMs, noDelay: true },
+            (socket) => acceptSecure(socket),
+          )
+    server.prependListener('connection', (socket: Socket) => count(socket))
+    server.maxConnections = limits.connectionsMax
+    server.on('drop', () => {
+      counters.connectionsRefused++
+      once('refused', () => log.warn({ max: limits.connectionsMax }, 'a connection to the gRPC port was refused'))
+    })
+    tls?.watch(server)
+    return server
+  }
+
+  /** Every connection, with TLS before its handshake. */
+  function count(socket: Socket): void {
+    counters.connectionsAccepted++
+    counters.connectionsOpen++
+    socket.on('close', () => counters.connectionsOpen--)
+    const sender = senders.open(socket.remoteAddress ?? '')
+    if (sender === null) {
+      counters.connectionsRefused++
+      socket.destroy()
+      return
+    }
+    senderOf.set(socket, sender)
+    sockets.add(socket)
+    socket.on('close', () => {
+      sender.close()
+      sockets.delete(socket)
+    })
+  }
 
   function once(key: string, write: () => void): void {
     if (said.has(key)) return
@@ -120,8 +166,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
 
   /** Looks at the first bytes before anything is made of them. */
   function accept(socket: Socket): void {
-    counters.connectionsAccepted++
-    counters.connectionsOpen++
+    if (socket.destroyed) return
     strangers.set(socket, clock())
     let first = NOTHING
     const look = (): void => {
@@ -135,7 +180,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       if (spoken !== 'http2') turnAway(socket, spoken)
       else {
         socket.unshift(first)
-        serve(socket)
+        serve(socket, senderOf.get(socket)!)
       }
       first = NOTHING // The listener below lives as long as the socket: 64 KiB each would stay.
     }
@@ -145,7 +190,6 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       if (strangers.has(socket)) socket.end()
     })
     socket.on('close', () => {
-      counters.connectionsOpen--
       if (!strangers.delete(socket)) return
       if (first.length === 0) counters.connectionsEmpty++
       else counters.connectionsOther++
@@ -164,14 +208,30 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     socket.setTimeout(1000, () => socket.destroy())
   }
 
-  function serve(socket: Socket): void {
+  function acceptSecure(socket: TLSSocket): void {
+    socket.on('error', () => {})
+    if (!tls!.admit(socket)) return
+    const sender = senders.find(socket.remoteAddress ?? '')
+    if (socket.alpnProtocol !== 'h2' || sender === null) {
+      counters.connectionsOther++
+      socket.destroy()
+      return
+    }
+    serve(socket, sender)
+  }
+
+  function serve(socket: Socket, sender: Sender): void {
+    arriving = sender
     http2.emit('connection', socket)
+    arriving = null
   }
 
   function onSession(session: ServerHttp2Session): void {
     const connection = new Connection({
       session,
       peer: peerOf(session.socket as Socket),
+      sender: arriving!,
+      tokens,
       shared,
       keepaliveMs,
       ageMs: Math.round(streamAgeMs * (1 - AGE_JITTER + 2 * AGE_JITTER * random())),
@@ -218,19 +278,23 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     return bytes
   }
 
-  function resumeAll(): void {
-    for (const call of [...paused]) call.resume()
-  }
+  const resumeAll = (): void => paused.resume()
 
   for (const gate of gatesOf(options.services)) gate.onOpen(resumeAll)
+  tokens.onReplaced(() => {
+    for (const connection of connections) connection.recheck()
+  })
 
   async function drain(deadline: AbortSignal): Promise<void> {
-    net.close()
+    net?.close()
+    tls?.stop()
     for (const socket of strangers.keys()) socket.destroy()
     for (const connection of connections) connection.drain()
     await empty(deadline)
     for (const connection of [...connections]) connection.destroy()
     await empty(AbortSignal.timeout(DESTROY_MS))
+    // What is left is inside a handshake.
+    for (const socket of sockets) socket.destroy()
     clearInterval(timer)
   }
 
@@ -256,18 +320,23 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     async start() {
       const parsed = parseAddress(options.listen)
       if (parsed === null) throw cannotBind(options, new Error('not host:port'))
+      const server = listener()
+      net = server
       await new Promise<void>((resolve, reject) => {
-        net.once('error', (error) => reject(cannotBind(options, error)))
-        net.listen({ host: parsed.host, port: parsed.port, backlog: 1024 }, resolve)
+        server.once('error', (error) => reject(cannotBind(options, error)))
+        server.listen({ host: parsed.host, port: parsed.port, backlog: 1024 }, resolve)
       })
-      net.on('error', (error) => log.error({ error }, 'the gRPC listener failed'))
-      const bound = net.address() as { address: string; port: number }
+      server.on('error', (error) => log.error({ error }, 'the gRPC listener failed'))
+      const bound = server.address() as { address: string; port: number }
       address = `${parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host}:${bound.port}`
       timer = setInterval(sweep, sweepMs)
     },
     stop(deadline) {
       stopping ??= drain(deadline)
       return stopping
+    },
+    setLimits(changed) {
+      Object.assign(limits, changed)
     },
   }
 }
@@ -280,7 +349,8 @@ function indexMethods(services: readonly GrpcService[]): Map<string, FoundMethod
   const methods = new Map<string, FoundMethod>()
   for (const service of services) {
     for (const [name, method] of Object.entries(service.methods)) {
-      methods.set(`/${service.name}/${name}`, { method, gate: service.gate ?? ALWAYS_OPEN })
+      const { gate = ALWAYS_OPEN, scope = 'ingest' } = service
+      methods.set(`/${service.name}/${name}`, { method, gate, scope })
     }
   }
   return methods

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http2'
+import type { Scope } from '../../lib/tokens.ts'
 import type { Status } from './status.ts'
 
 /**
@@ -13,6 +14,8 @@ export interface GrpcService {
   readonly methods: Readonly<Record<string, Method>>
   /** While it is closed, nothing is read from the streams of this service. Absent: always open. */
   readonly gate?: Gate
+  /** What a token must allow, where tokens are asked for: `ingest` if absent; null asks for none. */
+  readonly scope?: Scope | null
 }
 
 /** Back-pressure. A consumer that is full closes its gate; senders are then held back by HTTP/2 flow control. */

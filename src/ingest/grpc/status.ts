@@ -3,10 +3,12 @@ export const STATUS = {
   ok: 0,
   invalidArgument: 3,
   notFound: 5,
+  permissionDenied: 7,
   resourceExhausted: 8,
   unimplemented: 12,
   internal: 13,
   unavailable: 14,
+  unauthenticated: 16,
 } as const
 export type StatusCode = (typeof STATUS)[keyof typeof STATUS]
 
