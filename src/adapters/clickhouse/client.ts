@@ -1,16 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { type ClickHouseClient, type ClickHouseSettings, createClient } from '@clickhouse/client'
+import type { ClientTls } from '../../lib/tls.ts'
 import type { QueryResult, QueryStore, Statement, StatementOptions } from '../../model/query.ts'
 import type { Log } from '../../telemetry/log.ts'
 import { quoteName } from './ddl.ts'
-import { failureKind, storeError } from './failure.ts'
+import { createEndpoints, type Endpoints } from './endpoints.ts'
+import { failureKind, isReplicaFailure, storeError } from './failure.ts'
 
 /**
  * ClickHouse over HTTP: the embedded engine's child process and a server answer alike.
  *
  * Every statement has an id of ours. When its caller leaves or its time is over, the HTTP request is ended and so is the
  * statement in the engine, by KILL QUERY: closing a connection does not stop work that sends nothing.
+ *
+ * With several URLs the next one is asked when one does not answer. Questions are asked again there; what writes is never
+ * sent a second time here, because whoever sent it first has to find out what became of it.
  */
 export interface ClickHouse extends QueryStore {
   readonly database: string
@@ -20,8 +25,8 @@ export interface ClickHouse extends QueryStore {
   insert(statement: Statement, body: Readable, options: ExecuteOptions): Promise<void>
   /** Ends a statement by its id, and resolves when it is gone. True when nothing of that id runs any more. */
   end(queryId: string, signal: AbortSignal): Promise<boolean>
-  /** Makes the database when it is not there: until then every other statement fails. */
-  createDatabase(signal: AbortSignal): Promise<void>
+  /** Makes the database when it is not there: until then every other statement fails. `onCluster`: ` ON CLUSTER …`. */
+  createDatabase(signal: AbortSignal, onCluster?: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -35,8 +40,11 @@ export interface ExecuteOptions {
 }
 
 export interface ClickHouseOptions {
-  /** `http(s)://host:port`. A function where it can change: the embedded engine may get another port when it restarts. */
-  readonly url: string | (() => string)
+  /**
+   * `http(s)://host:port`. Several for servers with the same data: replicas of one shard. A function where it can change:
+   * the embedded engine may get another port when it restarts.
+   */
+  readonly url: string | readonly string[] | (() => string)
   readonly database: string
   readonly username: string
   readonly password?: string
@@ -51,6 +59,18 @@ export interface ClickHouseOptions {
   readonly connectionsMax?: number
   /** Compress what is sent and received: worth it to another machine, not on loopback. */
   readonly compress?: boolean
+  /** Of https URLs; absent: the authorities of the system. */
+  readonly tls?: ClientTls
+  /** Settings of every statement that reads, and of every one that writes, below those that the statement gives itself. */
+  readonly readSettings?: ClickHouseSettings
+  readonly writeSettings?: ClickHouseSettings
+  /**
+   * Called when statements go to another server than before, or the same one was started anew: what was accepted lately
+   * may be missing there. The server is asked every `PROBE_MS` while statements are sent.
+   */
+  readonly onServerChange?: () => void
+  /** Monotonic, ms. */
+  readonly now?: () => number
 }
 
 const TIMEOUT_MS = 30_000
@@ -62,6 +82,13 @@ const GRACE_MS = 5000
 const END_TIMEOUT_MS = 2000
 /** A little less than the 3 s after which servers before 23.11, and proxies, close a silent connection. */
 const IDLE_SOCKET_MS = 2500
+/** A server that was not heard of for so long is asked before something that may take long is sent to it. */
+const PROBE_MS = 10_000
+const PROBE_TIMEOUT_MS = 2000
+/** A server's own start, told by two of its clocks, may seem to move by this much. */
+const STARTED_SLACK_SECONDS = 5
+/** Statements of which is known where they were sent. */
+const SENT_MAX = 1000
 
 export function createClickHouse(options: ClickHouseOptions): ClickHouse {
   return new HttpClickHouse(options)
@@ -71,15 +98,37 @@ class HttpClickHouse implements ClickHouse {
   readonly database: string
   readonly #options: ClickHouseOptions
   readonly #prefix = `sidecast-${randomBytes(6).toString('hex')}`
-  #clients: Clients | undefined
+  /** One for a function that tells the URL. */
+  readonly #endpoints: Endpoints | undefined
+  readonly #clients = new Map<string, Clients>()
+  /** Where a statement was sent, so that it is ended there. */
+  readonly #sentTo = new Map<string, string>()
+  /** When each server started, as it said last, and when it was asked. */
+  readonly #started = new Map<string, { readonly seconds: number; readonly askedMs: number }>()
+  #lastServer: string | undefined
   #statements = 0
 
   constructor(options: ClickHouseOptions) {
     this.#options = options
     this.database = options.database
+    const { url, now } = options
+    if (typeof url === 'function') return
+    const urls = typeof url === 'string' ? [url] : url
+    this.#endpoints = createEndpoints({ urls, ...(now === undefined ? {} : { now }) })
   }
 
   async query<Row>(statement: Statement, options: StatementOptions): Promise<QueryResult<Row>> {
+    for (let left = this.#endpoints?.urls.length ?? 1; ; left--) {
+      try {
+        return await this.#query<Row>(statement, options)
+      } catch (error) {
+        const elsewhere = failureKind(error) === 'unreachable' || isReplicaFailure(error)
+        if (left <= 1 || options.signal.aborted || !elsewhere) throw error
+      }
+    }
+  }
+
+  async #query<Row>(statement: Statement, options: StatementOptions): Promise<QueryResult<Row>> {
     return await this.#run(options, 'a query failed', async (run) => {
       const answer = await run.client.query({
         query: statement.sql,
@@ -101,6 +150,7 @@ class HttpClickHouse implements ClickHouse {
 
   async *stream<Row>(statement: Statement, options: StatementOptions): AsyncIterable<Row[]> {
     const leaving = new AbortController()
+    await this.#probe(options.signal)
     const run = this.#begin({ ...options, signal: AbortSignal.any([options.signal, leaving.signal]) })
     let done = false
     try {
@@ -117,7 +167,9 @@ class HttpClickHouse implements ClickHouse {
       if (run.signal.aborted) stream.destroy(abortError())
       for await (const rows of stream) yield rows.map((row) => row.json<Row>())
       done = true
+      this.#endpoints?.answered(run.url)
     } catch (error) {
+      this.#note(run, error)
       throw storeError(error, 'a query failed')
     } finally {
       run.over()
@@ -135,7 +187,7 @@ class HttpClickHouse implements ClickHouse {
         query_params: { ...statement.params },
         query_id: run.queryId,
         abort_signal: run.signal,
-        clickhouse_settings: { ...WRITE_SETTINGS, ...options.settings },
+        clickhouse_settings: { ...WRITE_SETTINGS, ...this.#options.writeSettings, ...options.settings },
       })
     })
   }
@@ -149,7 +201,7 @@ class HttpClickHouse implements ClickHouse {
           query_id: run.queryId,
           values: body,
           abort_signal: run.signal,
-          clickhouse_settings: { ...WRITE_SETTINGS, ...options.settings },
+          clickhouse_settings: { ...WRITE_SETTINGS, ...this.#options.writeSettings, ...options.settings },
         })
         // The answer ends when the insert is done; it can hold an error that came after the headers.
         const chunks: Buffer[] = []
@@ -163,21 +215,23 @@ class HttpClickHouse implements ClickHouse {
   }
 
   async ping(signal: AbortSignal): Promise<boolean> {
-    const over = AbortSignal.any([signal, AbortSignal.timeout(END_TIMEOUT_MS)])
-    try {
-      const result = await unlessAborted(
-        this.#client().urgent.ping({ select: true, abort_signal: over }),
-        over,
-        () => {},
-      )
-      return result.success
-    } catch {
-      return false
+    for (let left = this.#endpoints?.urls.length ?? 1; left > 0 && !signal.aborted; left--) {
+      const over = AbortSignal.any([signal, AbortSignal.timeout(END_TIMEOUT_MS)])
+      const url = this.#url()
+      try {
+        const asked = this.#clientsOf(url).urgent.ping({ select: true, abort_signal: over })
+        if ((await unlessAborted(asked, over, () => {})).success) return true
+      } catch {
+        // Told by the answer.
+      }
+      if (!signal.aborted) this.#endpoints?.failed(url)
     }
+    return false
   }
 
   async end(queryId: string, signal: AbortSignal): Promise<boolean> {
-    const { urgent } = this.#client()
+    const sentTo = this.#endpoints === undefined ? undefined : this.#sentTo.get(queryId)
+    const { urgent } = this.#clientsOf(sentTo ?? this.#url())
     const over = AbortSignal.any([signal, AbortSignal.timeout(END_TIMEOUT_MS)])
     const ask = { abort_signal: over, query_params: { id: queryId } }
     try {
@@ -198,10 +252,11 @@ class HttpClickHouse implements ClickHouse {
     }
   }
 
-  async createDatabase(signal: AbortSignal): Promise<void> {
+  async createDatabase(signal: AbortSignal, onCluster = ''): Promise<void> {
     try {
-      await this.#client().urgent.command({
-        query: `CREATE DATABASE IF NOT EXISTS ${quoteName(this.database)}`,
+      await this.#probe(signal)
+      await this.#clientsOf(this.#url()).urgent.command({
+        query: `CREATE DATABASE IF NOT EXISTS ${quoteName(this.database)}${onCluster}`,
         abort_signal: signal,
       })
     } catch (error) {
@@ -210,9 +265,9 @@ class HttpClickHouse implements ClickHouse {
   }
 
   async close(): Promise<void> {
-    const clients = this.#clients
-    this.#clients = undefined
-    await Promise.allSettled([clients?.normal.close(), clients?.urgent.close()])
+    const all = [...this.#clients.values()]
+    this.#clients.clear()
+    await Promise.allSettled(all.flatMap(({ normal, urgent }) => [normal.close(), urgent.close()]))
   }
 
   async #run<Result>(
@@ -220,12 +275,16 @@ class HttpClickHouse implements ClickHouse {
     what: string,
     work: (run: Run) => Promise<Result>,
   ): Promise<Result> {
+    await this.#probe(options.signal)
     const run = this.#begin(options)
     try {
       // The client looks at a signal only after it has sent the statement.
       if (run.signal.aborted) throw abortError()
-      return await unlessAborted(work(run), run.signal, () => {})
+      const result = await unlessAborted(work(run), run.signal, () => {})
+      this.#endpoints?.answered(run.url)
+      return result
     } catch (error) {
+      this.#note(run, error)
       // Whoever left, or lost the connection, does not know whether it runs on.
       if (failureKind(error) !== 'busy' && failureKind(error) !== 'refused') await this.#endQuietly(run.queryId)
       throw storeError(error, run.timedOut() ? `${what} (out of time)` : what)
@@ -238,9 +297,13 @@ class HttpClickHouse implements ClickHouse {
     const timeout = new AbortController()
     const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS
     const timer = setTimeout(() => timeout.abort(), timeoutMs + GRACE_MS)
+    const url = this.#url()
+    const queryId = options.queryId ?? `${this.#prefix}-${++this.#statements}`
+    this.#remember(queryId, url)
     return {
-      client: this.#client().normal,
-      queryId: options.queryId ?? `${this.#prefix}-${++this.#statements}`,
+      client: this.#clientsOf(url).normal,
+      url,
+      queryId,
       signal: AbortSignal.any([options.signal, timeout.signal]),
       timedOut: () => timeout.signal.aborted,
       over: () => clearTimeout(timer),
@@ -263,22 +326,100 @@ class HttpClickHouse implements ClickHouse {
       output_format_json_quote_64bit_integers: 0,
       output_format_json_quote_64bit_floats: 0,
       output_format_json_quote_denormals: 0,
+      ...this.#options.readSettings,
     }
   }
 
-  #client(): Clients {
-    const { url } = this.#options
-    const now = typeof url === 'function' ? url() : url
-    if (this.#clients?.url !== now) {
-      const before = this.#clients
-      this.#clients = { url: now, normal: this.#connect(now, 'normal'), urgent: this.#connect(now, 'urgent') }
-      if (before !== undefined) void Promise.allSettled([before.normal.close(), before.urgent.close()])
+  /** Whoever did not answer, or cannot do its work, rests. */
+  #note(run: Run, error: unknown): void {
+    if (failureKind(error) === 'unreachable' || run.timedOut() || isReplicaFailure(error)) {
+      this.#endpoints?.failed(run.url)
+      this.#started.set(run.url, {
+        seconds: this.#started.get(run.url)?.seconds ?? 0,
+        askedMs: Number.NEGATIVE_INFINITY,
+      })
     }
-    return this.#clients
+  }
+
+  /**
+   * Finds a server that answers, without sending it anything that matters: a connection into nothing takes minutes to
+   * fail. Also tells when a server is another one, or was started anew. With one URL and nobody who wants to know: nothing.
+   */
+  async #probe(signal: AbortSignal): Promise<void> {
+    const { onServerChange, now = () => performance.now() } = this.#options
+    if (this.#endpoints === undefined || (this.#endpoints.urls.length === 1 && onServerChange === undefined)) return
+    for (let left = this.#endpoints.urls.length; left > 0; left--) {
+      const url = this.#url()
+      const before = this.#started.get(url)
+      let seconds = before?.seconds
+      if (before === undefined || now() - before.askedMs >= PROBE_MS) {
+        seconds = await this.#startedSeconds(url, signal)
+        if (seconds === undefined) {
+          if (signal.aborted) return
+          this.#endpoints.failed(url)
+          continue
+        }
+        this.#started.set(url, { seconds, askedMs: now() })
+        this.#endpoints.answered(url)
+      }
+      const restarted = before !== undefined && Math.abs(before.seconds - seconds!) > STARTED_SLACK_SECONDS
+      const other = this.#lastServer !== undefined && this.#lastServer !== url
+      this.#lastServer = url
+      if (restarted || other) {
+        this.#options.log.warn(
+          { server: url, restarted },
+          'ClickHouse was started anew, or another server is asked now',
+        )
+        onServerChange?.()
+      }
+      return
+    }
+  }
+
+  /** Unix seconds of the server's start; undefined when it does not answer. */
+  async #startedSeconds(url: string, signal: AbortSignal): Promise<number | undefined> {
+    const over = AbortSignal.any([signal, AbortSignal.timeout(PROBE_TIMEOUT_MS)])
+    try {
+      const answer = await unlessAborted(
+        this.#clientsOf(url).urgent.query({
+          query: 'SELECT toUnixTimestamp(now()) - uptime() AS started',
+          format: 'JSON',
+          abort_signal: over,
+        }),
+        over,
+        () => {},
+      )
+      const body = await unlessAborted(answer.json<{ started: number | string }>(), over, () => answer.close())
+      return Number(body.data[0]!.started)
+    } catch {
+      return undefined
+    }
+  }
+
+  #remember(queryId: string, url: string): void {
+    this.#sentTo.set(queryId, url)
+    if (this.#sentTo.size > SENT_MAX) this.#sentTo.delete(this.#sentTo.keys().next().value!)
+  }
+
+  #url(): string {
+    const { url } = this.#options
+    return typeof url === 'function' ? url() : this.#endpoints!.current()
+  }
+
+  #clientsOf(url: string): Clients {
+    let clients = this.#clients.get(url)
+    if (clients === undefined) {
+      // A URL that can change has one that counts.
+      if (this.#endpoints === undefined) void this.close()
+      clients = { normal: this.#connect(url, 'normal'), urgent: this.#connect(url, 'urgent') }
+      this.#clients.set(url, clients)
+    }
+    return clients
   }
 
   #connect(url: string, kind: 'normal' | 'urgent'): ClickHouseClient {
-    const { database, username, password, token, connectionsMax, compress } = this.#options
+    const { database, username, password, token, connectionsMax, compress = false, tls } = this.#options
+    const sockets = kind === 'urgent' ? 2 : (connectionsMax ?? CONNECTIONS_MAX)
     return createClient({
       url,
       // Of a database that is not there yet even CREATE DATABASE would fail.
@@ -288,8 +429,11 @@ class HttpClickHouse implements ClickHouse {
       ...(token === undefined ? { username, password: password ?? '' } : { access_token: token }),
       // Time limits are per statement, above; this one is for a socket that stays silent longer than any of them.
       request_timeout: kind === 'urgent' ? 10_000 : 3_600_000,
-      max_open_connections: kind === 'urgent' ? 2 : (connectionsMax ?? CONNECTIONS_MAX),
-      compression: { request: false, response: compress ?? false },
+      max_open_connections: sockets,
+      compression: { request: compress && { codec: 'zstd', level: 1 }, response: compress && { codec: 'zstd' } },
+      ...(tls === undefined || !url.startsWith('https:')
+        ? {}
+        : { http_agent: tls.agent({ keepAlive: true, maxSockets: sockets, timeout: IDLE_SOCKET_MS }) }),
       keep_alive: { enabled: true, idle_socket_ttl: IDLE_SOCKET_MS },
     })
   }
@@ -299,7 +443,6 @@ class HttpClickHouse implements ClickHouse {
 const LOG_OFF = 127
 
 interface Clients {
-  readonly url: string
   readonly normal: ClickHouseClient
   /** Connections of its own, so that ending a statement never waits behind statements. */
   readonly urgent: ClickHouseClient
@@ -307,6 +450,7 @@ interface Clients {
 
 interface Run {
   readonly client: ClickHouseClient
+  readonly url: string
   readonly queryId: string
   readonly signal: AbortSignal
   timedOut(): boolean

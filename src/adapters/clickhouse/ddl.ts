@@ -46,8 +46,23 @@ export const DEDUPLICATION_WINDOW = 1000
  */
 const OLD_PARTS_LIFETIME_SECONDS = 90
 
+/**
+ * The same of a replicated table, whose blocks are remembered in Keeper for a whole shard, so every writer's count. A token
+ * has to live until its segment is accepted; after an outage of all replicas that is as long as writers take to try again
+ * (5 s), and 300 s leave room for slow ones: 20 segments a second (20 writers of one shard) · 1.4 partitions (late rows,
+ * midnight) · 300 s = 8400. Age counts too, and an outage can last: 7 days. What is older is looked up by its id anyway.
+ * Keeper holds some 200 B of each: 2 MB a table.
+ */
+export const REPLICATED_DEDUPLICATION_WINDOW = 10_000
+export const REPLICATED_DEDUPLICATION_SECONDS = 7 * 86_400
+
+const WINDOWS = { non_replicated_deduplication_window: DEDUPLICATION_WINDOW }
+const REPLICATED_WINDOWS = {
+  replicated_deduplication_window: REPLICATED_DEDUPLICATION_WINDOW,
+  replicated_deduplication_window_seconds: REPLICATED_DEDUPLICATION_SECONDS,
+}
+
 const MERGE_TREE_SETTINGS: Readonly<Record<string, number>> = {
-  non_replicated_deduplication_window: DEDUPLICATION_WINDOW,
   // Whole parts expire, so that expiry never rewrites one; parts of one day expire together.
   ttl_only_drop_parts: 1,
   // A changed TTL is written into the parts' own files alone.
@@ -65,8 +80,10 @@ const MERGE_TREE_SETTINGS: Readonly<Record<string, number>> = {
  */
 const ROW_TABLE_SETTINGS: Readonly<Record<string, number>> = { ...MERGE_TREE_SETTINGS, merge_selector_base: 12 }
 
-export const tableSettings = (table: Table): Readonly<Record<string, number>> =>
-  table === 'latency_1m' || table === 'latency_1h' ? MERGE_TREE_SETTINGS : ROW_TABLE_SETTINGS
+export const tableSettings = (table: Table, layout?: Layout): Readonly<Record<string, number>> => ({
+  ...(layout?.replicated === true ? REPLICATED_WINDOWS : WINDOWS),
+  ...(table === 'latency_1m' || table === 'latency_1h' ? MERGE_TREE_SETTINGS : ROW_TABLE_SETTINGS),
+})
 
 /** Where a table's rows go by, and how long they stay. */
 export interface TableTime {
@@ -98,24 +115,54 @@ const TABLE_COMMENT: Readonly<Record<Table, string>> = {
   ...SIDE_MEANING,
 }
 
+/**
+ * Where tables are made: on one server (nothing here), or on each server of a cluster.
+ *
+ * On a cluster every shard is a store of its own: the tables below in a local database, which segments are inserted into
+ * (`topology.ts`), and of which rollups are made on the same shard. Beside it a database with Distributed tables of the
+ * same names, which questions are put to (`cluster.ts`).
+ */
+export interface Layout {
+  /** Name of the cluster in `remote_servers`; the servers' own queue of DDL brings statements to all of them. */
+  readonly cluster: string
+  /** Tables are replicated between the servers of a shard. */
+  readonly replicated: boolean
+  /** Path of a table in Keeper; macros are the servers'. */
+  readonly keeperPath: string
+  /** Name of a replica, as a rule a macro of the servers. */
+  readonly replicaName: string
+}
+
+/** ` ON CLUSTER …`, or nothing. */
+export function onCluster(layout: Layout | undefined): string {
+  return layout === undefined ? '' : ` ON CLUSTER ${quoteName(layout.cluster)}`
+}
+
+/** `MergeTree`, or its replicated form with path and name. */
+export function engineSql(layout: Layout | undefined, engine: string, ...rest: readonly string[]): string {
+  if (layout?.replicated !== true) return rest.length === 0 ? engine : `${engine}(${rest.join(', ')})`
+  return `Replicated${engine}(${[quoteText(layout.keeperPath), quoteText(layout.replicaName), ...rest].join(', ')})`
+}
+
 /** Statements that make every table and view that is not there. Safe to run again. */
-export function createStatements(database: string, retention: Retention): string[] {
+export function createStatements(database: string, retention: Retention, layout?: Layout): string[] {
   return [
-    ...ROW_TABLES.map((table) => rowTable(database, table, retention)),
-    rollupTable(database, 'latency_1m', retention),
-    rollupTable(database, 'latency_1h', retention),
-    hourView(database),
+    ...ROW_TABLES.map((table) => rowTable(database, table, retention, layout)),
+    rollupTable(database, 'latency_1m', retention, layout),
+    rollupTable(database, 'latency_1h', retention, layout),
+    hourView(database, layout),
   ]
 }
 
 /** The tables of stats and spans. Safe to run again. */
-export function createSideStatements(database: string, retention: Retention): string[] {
+export function createSideStatements(database: string, retention: Retention, layout?: Layout): string[] {
   return SIDE_TABLES.map((table) =>
     create(database, table, {
       columns: [...SIDE_COLUMNS[table].map(columnSql), ...SIDE_LAYOUT[table].indexes],
       engine: 'MergeTree',
       order: `ORDER BY ${SIDE_LAYOUT[table].order}`,
       retention,
+      layout,
     }),
   )
 }
@@ -129,12 +176,13 @@ const ROW_INDEXES = [
   'INDEX by_received received TYPE minmax GRANULARITY 4',
 ]
 
-function rowTable(database: string, table: RowTable, retention: Retention): string {
+function rowTable(database: string, table: RowTable, retention: Retention, layout: Layout | undefined): string {
   return create(database, table, {
     columns: [...ROW_COLUMNS.map(columnSql), ...ROW_INDEXES],
     engine: 'MergeTree',
     order: 'ORDER BY (destination_service, route, end_time)',
     retention,
+    layout,
   })
 }
 
@@ -154,7 +202,12 @@ const HOUR_COLUMN = 'hour'
 const LEADING_KEYS = ['destination_service', 'route'] as const
 const OTHER_KEYS = ROLLUP_KEYS.filter((key) => !(LEADING_KEYS as readonly string[]).includes(key))
 
-function rollupTable(database: string, table: 'latency_1m' | 'latency_1h', retention: Retention): string {
+function rollupTable(
+  database: string,
+  table: 'latency_1m' | 'latency_1h',
+  retention: Retention,
+  layout: Layout | undefined,
+): string {
   const { column } = TABLE_TIME[table]
   const leading = `${LEADING_KEYS.join(', ')}, ${column}`
   return create(database, table, {
@@ -163,6 +216,7 @@ function rollupTable(database: string, table: 'latency_1m' | 'latency_1h', reten
     // All keys sort, so that rows of one key are added; a few are enough to find the place.
     order: `PRIMARY KEY (${leading}) ORDER BY (${leading}, ${OTHER_KEYS.join(', ')})`,
     retention,
+    layout,
   })
 }
 
@@ -180,10 +234,10 @@ export function rollupColumns(table: 'latency_1m' | 'latency_1h'): Column[] {
 
 export const HOUR_VIEW = 'latency_1h_from_1m'
 
-function hourView(database: string): string {
+function hourView(database: string, layout: Layout | undefined): string {
   const rest = ROLLUP_COLUMNS.filter((column) => column.name !== ROLLUP_TIME).map((column) => quoteName(column.name))
   return [
-    `CREATE MATERIALIZED VIEW IF NOT EXISTS ${quoteName(database)}.${HOUR_VIEW} TO ${quoteName(database)}.latency_1h AS`,
+    `CREATE MATERIALIZED VIEW IF NOT EXISTS ${quoteName(database)}.${HOUR_VIEW}${onCluster(layout)} TO ${quoteName(database)}.latency_1h AS`,
     `SELECT toStartOfHour(minute) AS ${HOUR_COLUMN}, ${rest.join(', ')} FROM ${quoteName(database)}.latency_1m`,
   ].join(' ')
 }
@@ -193,14 +247,15 @@ interface TableParts {
   readonly engine: string
   readonly order: string
   readonly retention: Retention
+  readonly layout: Layout | undefined
 }
 
 function create(database: string, table: Table, parts: TableParts): string {
   const { partition, keepMs } = TABLE_TIME[table]
-  const settings = Object.entries(tableSettings(table)).map(([name, value]) => `${name} = ${value}`)
+  const settings = Object.entries(tableSettings(table, parts.layout)).map(([name, value]) => `${name} = ${value}`)
   return [
-    `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.${table} (\n  ${parts.columns.join(',\n  ')}\n)`,
-    `ENGINE = ${parts.engine}`,
+    `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.${table}${onCluster(parts.layout)} (\n  ${parts.columns.join(',\n  ')}\n)`,
+    `ENGINE = ${engineSql(parts.layout, parts.engine)}`,
     `PARTITION BY ${partition}`,
     parts.order,
     `TTL ${ttlSql(table, keepMs(parts.retention))}`,

@@ -22,6 +22,7 @@ const BUSY = new Set([
   203, // NO_FREE_CONNECTION
   209, // SOCKET_TIMEOUT
   210, // NETWORK_ERROR
+  225, // NO_ZOOKEEPER
   241, // MEMORY_LIMIT_EXCEEDED
   242, // TABLE_IS_READ_ONLY
   243, // NOT_ENOUGH_SPACE
@@ -50,6 +51,13 @@ const POISON = new Set([
   128, // TOO_LARGE_ARRAY_SIZE
   131, // TOO_LARGE_STRING_SIZE
 ])
+/** Codes that say this replica cannot, and another one of the same shard perhaps can. */
+const REPLICA = new Set([
+  225, // NO_ZOOKEEPER
+  242, // TABLE_IS_READ_ONLY
+  243, // NOT_ENOUGH_SPACE
+  999, // KEEPER_EXCEPTION
+])
 const ENDED = new Set([236, 394]) // ABORTED, QUERY_WAS_CANCELLED
 const NO_SPACE_LEFT = /No space left on device|errno: 28\b/
 
@@ -68,6 +76,12 @@ export function failureKind(error: unknown): FailureKind {
   if (BUSY.has(code)) return 'busy'
   // The text decides where a code has two meanings: one of them passes when space is made.
   return NO_SPACE_LEFT.test(messageOf(error)) ? 'busy' : 'refused'
+}
+
+/** The server answered that it cannot, for reasons of its own: another replica of the same shard is asked. */
+export function isReplicaFailure(error: unknown): boolean {
+  const code = exceptionCode(error)
+  return code !== undefined && REPLICA.has(code)
 }
 
 /** The data of an insert is at fault, not the engine, its tables or its settings. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { SidecastError } from '../../errors.ts'
+import { systemClock } from '../../lib/clock.ts'
 import {
   type Column,
   ROW_COLUMNS,
@@ -16,6 +17,9 @@ import {
   columnSql,
   createSideStatements,
   createStatements,
+  engineSql,
+  type Layout,
+  onCluster,
   quoteName,
   type Retention,
   rollupColumns,
@@ -23,11 +27,13 @@ import {
   tableSettings,
   ttlSql,
 } from './ddl.ts'
+import { exceptionCode } from './failure.ts'
 import { stateTable } from './state.ts'
 
 /**
- * Brings the database to the layout of this program. Safe to run twice, and by two processes at once: every step leaves
- * alone what is there already, and says so to the table `migrations` after it is done.
+ * Brings the database to the layout of this program. Safe to run twice, and by several processes at once: every step
+ * leaves alone what is there already, and says so to the table `migrations` after it is done. What a server refuses because
+ * another process does the same just then is tried again.
  *
  * Columns need no migration: what the schema has and a table lacks is added, and expressions that changed are set again.
  * A numbered migration is for what that cannot do: other keys, other partitions, moved data.
@@ -35,14 +41,17 @@ import { stateTable } from './state.ts'
 export interface Migration {
   readonly version: number
   readonly name: string
-  readonly statements: (database: string, retention: Retention) => readonly string[]
+  readonly statements: (database: string, retention: Retention, layout?: Layout) => readonly string[]
 }
 
 export const MIGRATIONS: readonly Migration[] = [
   {
     version: 1,
     name: 'tables of rows and rollups',
-    statements: (database, retention) => [stateTable(database), ...createStatements(database, retention)],
+    statements: (database, retention, layout) => [
+      stateTable(database, layout),
+      ...createStatements(database, retention, layout),
+    ],
   },
   { version: 2, name: 'tables of stats and spans', statements: createSideStatements },
 ]
@@ -52,6 +61,8 @@ export interface MigrateOptions {
   readonly retention: Retention
   readonly log: Log
   readonly signal: AbortSignal
+  /** On each server of a cluster; on the one server alone when absent. */
+  readonly layout?: Layout | undefined
   readonly migrations?: readonly Migration[]
 }
 
@@ -67,13 +78,12 @@ const TIMEOUT_MS = 600_000
 
 /** Throws SC3102 when the database was written by a newer program, SC4103 when a statement is refused. */
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
-  const { clickhouse, retention, log } = options
+  const { clickhouse, retention, log, layout } = options
   const { database } = clickhouse
   const migrations = options.migrations ?? MIGRATIONS
-  const run = (sql: string) =>
-    clickhouse.execute({ sql, params: {} }, { signal: options.signal, timeoutMs: TIMEOUT_MS })
-  await clickhouse.createDatabase(options.signal)
-  await run(migrationsTable(database))
+  const run = (sql: string) => runDdl({ ...options, sql })
+  await clickhouse.createDatabase(options.signal, onCluster(layout))
+  await run(migrationsTable(database, layout))
   const before = await appliedVersion(options)
   const newest = Math.max(...migrations.map(({ version }) => version))
   if (before.version > newest) {
@@ -87,7 +97,7 @@ export async function migrate(options: MigrateOptions): Promise<Migrated> {
   }
   for (const { version, name, statements } of migrations) {
     if (version <= before.version) continue
-    for (const sql of statements(database, retention)) await run(sql)
+    for (const sql of statements(database, retention, layout)) await run(sql)
     await clickhouse.execute(
       {
         sql: `INSERT INTO ${quoteName(database)}.migrations (version, name) SELECT {version:UInt32}, {name:String}`,
@@ -102,14 +112,49 @@ export async function migrate(options: MigrateOptions): Promise<Migrated> {
   return { from: before.version, to: newest, changed }
 }
 
-function migrationsTable(database: string): string {
-  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.migrations (
+/** Refusals that say that another process does the same, or that its work has not arrived at every replica. */
+const TRANSIENT = new Set([
+  57, // TABLE_ALREADY_EXISTS, though IF NOT EXISTS was said
+  82, // DATABASE_ALREADY_EXISTS
+  253, // REPLICA_ALREADY_EXISTS
+  44, // ILLEGAL_COLUMN: it was added in between
+  517, // CANNOT_ASSIGN_ALTER: metadata in Keeper has moved on
+  529, // NOT_INITIALIZED
+])
+const TRIES = 20
+const AGAIN_MS = 250
+
+export interface Ddl {
+  readonly clickhouse: ClickHouse
+  readonly sql: string
+  readonly signal: AbortSignal
+  readonly layout?: Layout | undefined
+}
+
+/** Runs a statement that may be run again. On a cluster it is done when every server that is up has done it. */
+export async function runDdl({ clickhouse, sql, signal, layout }: Ddl): Promise<void> {
+  for (let left = TRIES; ; left--) {
+    try {
+      const settings = layout === undefined ? {} : DISTRIBUTED_DDL
+      return await clickhouse.execute({ sql, params: {} }, { signal, timeoutMs: TIMEOUT_MS, settings })
+    } catch (error) {
+      if (left <= 1 || signal.aborted || !TRANSIENT.has(exceptionCode(error) ?? 0)) throw error
+      await systemClock.sleep(AGAIN_MS * (0.5 + Math.random()), signal)
+    }
+  }
+}
+
+/** A server that is down finds the statement in the queue when it comes back; nobody waits for it. */
+const DISTRIBUTED_DDL = { distributed_ddl_task_timeout: 180, distributed_ddl_output_mode: 'throw_only_active' }
+
+function migrationsTable(database: string, layout: Layout | undefined): string {
+  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.migrations${onCluster(layout)} (
   version UInt32 COMMENT 'Layout of the tables; the largest counts',
   name String COMMENT 'What it brought; "expressions" for rows that only tell the state of computed columns',
   fingerprint String DEFAULT '' COMMENT 'Hash of the computed columns that were set',
   applied DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When'
 )
-ENGINE = MergeTree
+ENGINE = ${engineSql(layout, 'MergeTree')}
 ORDER BY version
 COMMENT 'Which layout the tables have'`
 }
@@ -141,11 +186,11 @@ interface Existing {
 
 /** Columns, expressions, TTLs and settings as the schema and the configuration want them. */
 async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<void>): Promise<string[]> {
-  const { clickhouse, retention, signal } = options
+  const { clickhouse, retention, signal, layout } = options
   const { database } = clickhouse
   const changed: string[] = []
   const alter = async (table: Table, what: string, sql: string) => {
-    await run(`ALTER TABLE ${quoteName(database)}.${table} ${sql}`)
+    await run(`ALTER TABLE ${quoteName(database)}.${table}${onCluster(layout)} ${sql}`)
     changed.push(`${table}${what}`)
   }
 
@@ -190,7 +235,7 @@ async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<
     if (!TABLES.includes(name)) continue
     const ttl = ttlSql(name, TABLE_TIME[name].keepMs(retention))
     if (!engine.includes(`TTL ${ttl} `)) await alter(name, ' TTL', `MODIFY TTL ${ttl}`)
-    for (const [setting, value] of Object.entries(tableSettings(name))) {
+    for (const [setting, value] of Object.entries(tableSettings(name, layout))) {
       if (!engine.includes(`${setting} = ${value}`)) {
         await alter(name, ` ${setting}`, `MODIFY SETTING ${setting} = ${value}`)
       }

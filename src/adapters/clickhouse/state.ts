@@ -1,5 +1,5 @@
 import type { ClickHouse } from './client.ts'
-import { quoteName } from './ddl.ts'
+import { engineSql, type Layout, onCluster, quoteName } from './ddl.ts'
 
 /**
  * A few facts about the store that have to be kept with it, because they go where its data goes.
@@ -11,13 +11,13 @@ export type StateName = 'rows_dropped_before' | 'metrics_dropped_before'
 
 const TIMEOUT_MS = 30_000
 
-export function stateTable(database: string): string {
-  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.state (
+export function stateTable(database: string, layout?: Layout): string {
+  return `CREATE TABLE IF NOT EXISTS ${quoteName(database)}.state${onCluster(layout)} (
   name String COMMENT 'What',
-  value String COMMENT 'Its value; of several rows the newest counts',
+  value String COMMENT 'Its value; of several rows, and shards, the largest day counts',
   changed DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'Since when'
 )
-ENGINE = ReplacingMergeTree(changed)
+ENGINE = ${engineSql(layout, 'ReplacingMergeTree', 'changed')}
 ORDER BY name
 COMMENT 'Facts about the store that are kept with it'`
 }
@@ -29,7 +29,7 @@ export async function readState(
 ): Promise<string | undefined> {
   const { rows } = await clickhouse.query<{ value: string }>(
     {
-      sql: `SELECT argMax(s.value, s.changed) AS value FROM ${quoteName(clickhouse.database)}.state AS s
+      sql: `SELECT toString(max(toUInt32OrZero(s.value))) AS value FROM ${quoteName(clickhouse.database)}.state AS s
         WHERE name = {name:String} GROUP BY name`,
       params: { name },
     },
