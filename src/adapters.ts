@@ -35,4 +35,9 @@ export async function createAdapters({ config, ...rest }: AdaptersOptions): Prom
 }
 
 /** One line for each; `open.ts` of its folder says when it is configured. */
-const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter | null>)[] = []
+const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter | null>)[] = [
+  async ({ adapters: { prometheus } }, shared) =>
+    prometheus.remoteWrite.url === ''
+      ? null
+      : (await import('./adapters/remote-write/open.ts')).openRemoteWrite(prometheus.remoteWrite, shared),
+]

@@ -1,4 +1,5 @@
 import Type, { type Static, type TOptional, type TString } from 'typebox'
+import { ISTIO_BUCKETS, PHASE_BUCKETS } from './adapters/prometheus/classic.ts'
 import { RULE_SOURCES, RULE_TARGETS, type RuleSource, type RuleTarget } from './ingest/als/identity-rules.ts'
 import { COMPRESSIONS } from './kafka/producer.ts'
 import { HASH_PATTERN, SCOPES } from './lib/tokens.ts'
@@ -356,7 +357,39 @@ export const configSchema = object({
       enabled: Type.Boolean({ default: true, description: '/metrics/mesh' }),
       seriesMax: count(100_000, 100, 10_000_000, 'Label sets; above it they go to the overflow series'),
       expiry: duration('15m', 'Series without traffic for this long are dropped'),
-      remoteWrite: later('Prometheus remote write'),
+      buckets: Type.Array(Type.Number({ exclusiveMinimum: 0 }), {
+        default: [...ISTIO_BUCKETS],
+        minItems: 1,
+        maxItems: 64,
+        description: 'Upper bounds of classic buckets of Istio’s histograms, in ms and in bytes; ascending',
+      }),
+      phaseBuckets: Type.Array(Type.Number({ exclusiveMinimum: 0 }), {
+        default: [...PHASE_BUCKETS],
+        minItems: 1,
+        maxItems: 64,
+        description: 'The same of the phases, in seconds',
+      }),
+      memory: size('48 MiB', 'Memory for label sets; above it they go to the overflow series as well'),
+      remoteWrite: object({
+        url: Type.String({ default: '', description: 'Where to send /metrics/mesh to; empty: nowhere' }),
+        version: Type.Union([Type.Literal('auto'), Type.Literal('1.0'), Type.Literal('2.0')], {
+          default: 'auto',
+          description: 'Of the protocol; auto: 2.0, and 1.0 where the receiver does not know it',
+        }),
+        jobs: Type.Array(Type.String({ minLength: 1 }), {
+          default: ['sidecast-mesh'],
+          description: 'Stats that are sent, by their job; `*`: all that arrive here',
+        }),
+        nativeHistograms: Type.Boolean({ default: false, description: 'Durations as native histograms too' }),
+        headers: texts('Further headers'),
+        token: Type.String({ default: '', secret: true, description: 'Bearer token' }),
+        username: Type.String({ default: '', description: 'User of basic authentication' }),
+        password: Type.String({ default: '', secret: true, description: 'Its password' }),
+        externalLabels: texts('Labels that every series gets'),
+        samplesMax: count(2000, 1, 100_000, 'Samples of one request'),
+        timeout: duration('30s', 'For an answer'),
+        tls: object(clientTls),
+      }),
     }),
     wavefront: later('Wavefront'),
     otlp: later('OTLP out'),

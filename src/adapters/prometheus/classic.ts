@@ -7,6 +7,11 @@ export const ISTIO_BUCKETS: readonly number[] = [
   3_600_000,
 ]
 
+/** Upper bounds of the classic buckets of phases, in seconds: phases are often shorter than a millisecond. */
+export const PHASE_BUCKETS: readonly number[] = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+]
+
 /** Finds the classic bucket of a whole number: the first bound that is not below it, by its highest bit. */
 export class ClassicBuckets {
   readonly bounds: readonly number[]

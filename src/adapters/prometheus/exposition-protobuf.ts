@@ -1,3 +1,4 @@
+import { ProtobufWriter } from '../../lib/protobuf-writer.ts'
 import {
   CHUNK_BYTES,
   type CounterFamily,
@@ -9,7 +10,6 @@ import {
 } from './families.ts'
 import type { Labels } from './labels.ts'
 import { SCHEMA_MAX } from './native.ts'
-import { ProtobufWriter } from './protobuf-writer.ts'
 import { HISTOGRAMS } from './series.ts'
 
 /**

@@ -44,8 +44,22 @@ export class ProtobufWriter {
 
   double(field: number, value: number): void {
     this.varint((field << 3) | 1)
+    this.rawDouble(value)
+  }
+
+  /** A double without a tag: one of many that are packed. */
+  rawDouble(value: number): void {
     this.#reserve(8)
     this.length = this.#buffer.writeDoubleLE(value, this.length)
+  }
+
+  /** A double by its two words: for a NaN that has to keep its payload. */
+  doubleOf(field: number, high: number, low: number): void {
+    this.varint((field << 3) | 1)
+    this.#reserve(8)
+    this.#buffer.writeUInt32LE(low, this.length)
+    this.#buffer.writeUInt32LE(high, this.length + 4)
+    this.length += 8
   }
 
   string(field: number, value: string): void {
