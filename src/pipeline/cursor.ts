@@ -19,6 +19,11 @@ export class Cursor {
     return this.#through
   }
 
+  /** How many are acknowledged out of order. */
+  get beyond(): number {
+    return this.#beyond.length
+  }
+
   covers(position: Position): boolean {
     if (this.#through !== null && comparePositions(position, this.#through) <= 0) return true
     return this.#beyond.some((other) => comparePositions(position, other) === 0)

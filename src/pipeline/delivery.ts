@@ -1,9 +1,9 @@
-import { Backoff } from '../lib/backoff.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../telemetry/log.ts'
+import { Circuit, type CircuitStats } from './circuit.ts'
 import type { Journal } from './journal.ts'
 import { isRowTable } from './journal-format.ts'
-import type { Backlog, SegmentReader } from './journal-reader.ts'
+import type { Account, Backlog, SegmentReader } from './journal-reader.ts'
 import type { Segment } from './segment.ts'
 import type { Outcome, SegmentSink, Stage } from './sink.ts'
 
@@ -16,13 +16,15 @@ import type { Outcome, SegmentSink, Stage } from './sink.ts'
  *    │               rejected ► dead letter ─► ack                                             │
  *    └─────────────────────────────────────────────────────────────────────────────────────────┘
  *
- * Received = delivered + rejected + held: nothing is ever given up by itself.
+ * Received = delivered + rejected + dropped + lost + held (`Account`): nothing is ever given up by itself.
  */
 export interface Delivery extends Stage {
   /** Name of the sink, its reader and its cursor. */
   readonly sink: string
   stats(): DeliveryStats
   backlog(): Backlog
+  /** Rows, by what became of them. */
+  account(): Account
 }
 
 export interface DeliveryStats {
@@ -38,6 +40,7 @@ export interface DeliveryStats {
   readonly lastError: string | null
   /** Wall clock, ms, of the last segment that the sink accepted; null before. */
   readonly lastAcceptedMs: number | null
+  readonly circuit: CircuitStats
 }
 
 export interface DeliveryOptions {
@@ -45,14 +48,16 @@ export interface DeliveryOptions {
   readonly journal: Journal
   readonly clock: Clock
   readonly log: Log
+  /** What was sealed within the last seconds goes before a backlog. Default: oldest first. */
+  readonly freshFirst?: boolean
   readonly retryFirstMs?: number
   readonly retryMaxMs?: number
   readonly random?: () => number
 }
 
-const RETRY_FIRST_MS = 100
+export const RETRY_FIRST_MS = 100
 /** A store that comes back waits this long at most for its backlog. */
-const RETRY_MAX_MS = 5000
+export const RETRY_MAX_MS = 5000
 
 export function createDelivery(options: DeliveryOptions): Delivery {
   return new SegmentDelivery(options)
@@ -63,7 +68,7 @@ class SegmentDelivery implements Delivery {
   readonly sink: string
   readonly #options: DeliveryOptions
   readonly #reader: SegmentReader
-  readonly #backoff: Backoff
+  readonly #circuit: Circuit
   /** Ends attempts under way. */
   readonly #abort = new AbortController()
   /** Ends waiting: for a segment, and before the next attempt. */
@@ -83,13 +88,13 @@ class SegmentDelivery implements Delivery {
   }
 
   constructor(options: DeliveryOptions) {
-    const { sink, journal, random = Math.random } = options
+    const { sink, journal, clock, random = Math.random } = options
     this.name = `delivery of ${sink.name}`
     this.sink = sink.name
     this.#options = options
     this.#reader = journal.reader(sink.name)
     const { retryFirstMs: firstMs = RETRY_FIRST_MS, retryMaxMs: maxMs = RETRY_MAX_MS } = options
-    this.#backoff = new Backoff({ firstMs, maxMs, random })
+    this.#circuit = new Circuit({ firstMs, maxMs, random, clock })
   }
 
   async start(): Promise<void> {
@@ -122,10 +127,15 @@ class SegmentDelivery implements Delivery {
   stats(): DeliveryStats {
     return {
       ...this.#counts,
-      failures: this.#backoff.failures,
+      failures: this.#circuit.failures,
       lastError: this.#lastError,
       lastAcceptedMs: this.#lastAcceptedMs,
+      circuit: this.#circuit.stats(),
     }
+  }
+
+  account(): Account {
+    return this.#reader.account()
   }
 
   backlog(): Backlog {
@@ -135,10 +145,11 @@ class SegmentDelivery implements Delivery {
   async #run(): Promise<void> {
     const drain = this.#drain.signal
     const abort = this.#abort.signal
+    const { freshFirst = false } = this.#options
     while (!abort.aborted) {
       if (drain.aborted && !this.#reader.ready) return
       // Asked for anew before each attempt: what is damaged meanwhile is replaced by what could be saved of it.
-      const segment = await this.#reader.next(drain.aborted ? abort : drain)
+      const segment = await this.#reader.next(drain.aborted ? abort : drain, { freshFirst })
       if (segment === null) {
         if (drain.aborted) continue
         return
@@ -157,6 +168,7 @@ class SegmentDelivery implements Delivery {
   async #attempt(segment: Segment): Promise<Outcome> {
     const { sink, journal } = this.#options
     this.#counts.attempts++
+    this.#circuit.begin()
     try {
       const outcome = await this.#untilAborted(sink.send(segment, this.#abort.signal))
       if (outcome.status === 'rejected') journal.deadLetter(sink.name, segment, outcome.error)
@@ -181,8 +193,8 @@ class SegmentDelivery implements Delivery {
     const { sink, log, clock } = this.#options
     const rows = segment.tables.reduce((sum, table) => sum + (isRowTable(table.table) ? table.rows : 0), 0)
     if (outcome.status === 'accepted') {
-      if (this.#backoff.failures > 0)
-        log.info({ sink: sink.name, attempts: this.#backoff.failures }, 'delivering again')
+      if (this.#circuit.failures > 0)
+        log.info({ sink: sink.name, attempts: this.#circuit.failures }, 'delivering again')
       this.#counts.deliveredSegments++
       this.#counts.deliveredRows += rows
       this.#lastAcceptedMs = clock.now()
@@ -196,16 +208,17 @@ class SegmentDelivery implements Delivery {
       this.#counts.rejectedRows += rows
       this.#lastError = outcome.error.message
     }
-    this.#backoff.reset()
-    this.#cursor = this.#reader.ack(segment, outcome.status)
+    this.#circuit.succeeded()
+    const dropped = outcome.status === 'accepted' ? outcome.dropped : 0
+    this.#cursor = this.#reader.ack(segment, outcome.status, dropped)
   }
 
   #fail({ error, afterMs }: { readonly error: Error; readonly afterMs?: number }): number {
     const { sink, log } = this.#options
     this.#counts.retries++
-    if (this.#backoff.failures === 0)
+    if (this.#circuit.failures === 0)
       log.warn({ sink: sink.name, error }, 'a segment could not be delivered; trying again')
     this.#lastError = error.message
-    return this.#backoff.nextMs(afterMs)
+    return this.#circuit.failed(afterMs)
   }
 }

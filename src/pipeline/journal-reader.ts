@@ -1,6 +1,6 @@
 import { type Cursor, CursorFile } from './cursor.ts'
 import type { JournalFiles } from './journal-files.ts'
-import { comparePositions, type Position } from './journal-format.ts'
+import { comparePositions, type Position, parseSegmentId } from './journal-format.ts'
 import type { Segment } from './segment.ts'
 
 /** One sink's way through the sealed segments, oldest first. */
@@ -10,20 +10,48 @@ export interface SegmentReader {
    * The oldest segment that is not acknowledged; waits for one. The same one again until it is acknowledged, read anew:
    * do not keep it over a failed attempt. Null when `signal` is aborted or the journal stops.
    */
-  next(signal: AbortSignal): Promise<Segment | null>
+  next(signal: AbortSignal, options?: NextOptions): Promise<Segment | null>
   /** Whether `next` would return a segment at once. */
   readonly ready: boolean
+  /** Whether there is one after the segment of this id. */
+  readyAfter(id: string): boolean
   /**
    * The sink has the segment, or never will (`rejected`). In effect at once; resolves when the cursor is on disk. When
-   * the disk refuses, the cursor is written later. Safe to call twice.
+   * the disk refuses, the cursor is written later. Safe to call twice. `dropped`: rows of it that the sink left out,
+   * because its user wants it so.
    */
-  ack(segment: Segment, outcome?: AckOutcome): Promise<void>
+  ack(segment: Segment, outcome?: AckOutcome, dropped?: number): Promise<void>
+  /** The same for several at once: after a crash the cursor is past all of them or none. */
+  ackAll(segments: readonly Segment[], outcome?: AckOutcome, dropped?: number): Promise<void>
   /**
    * Hands out again, oldest first, what was acknowledged and is still kept, because the sink may have forgotten it: an
    * engine that was killed does not know everything it accepted. Returns how many segments.
    */
   rewind(): number
   backlog(): Backlog
+  account(): Account
+}
+
+export interface NextOptions {
+  /** Id of a segment: only what comes after it. */
+  readonly after?: string
+  /** Segments that were sealed within the last seconds go before a backlog. */
+  readonly freshFirst?: boolean
+}
+
+/**
+ * Rows since the process started: received = delivered + rejected + dropped + lost + held. `received` is counted when a
+ * segment is published, `held` is the sum of what waits, the others are counted when they happen.
+ */
+export interface Account {
+  readonly received: number
+  readonly delivered: number
+  readonly rejected: number
+  /** Left out, because the user of the sink wants it so. */
+  readonly dropped: number
+  /** Damaged on disk before the sink had them. */
+  readonly lost: number
+  readonly held: number
 }
 
 export type AckOutcome = 'accepted' | 'rejected'
@@ -35,6 +63,11 @@ export interface Backlog {
   /** Wall clock, ms, of the oldest row's arrival; null when there is none. */
   readonly oldestMs: number | null
 }
+
+/** What was sealed within this time is fresh. */
+const FRESH_MS = 5000
+/** Segments taken out of order, as many as a cursor's file lists; above it the oldest go first again. */
+const BEYOND_MAX = 10_000
 
 /** A sealed segment as the journal keeps it: without its manifest, so that a long backlog stays small in memory. */
 export interface Entry {
@@ -88,6 +121,7 @@ export class JournalReader implements SegmentReader {
   #again = new Set<Entry>()
   /** Rows not acknowledged, by node, of sealed segments. */
   #held = new Map<string, number>()
+  readonly #counts = { received: 0, delivered: 0, rejected: 0, dropped: 0, lost: 0 }
   #wake: (() => void)[] = []
   #stopped = false
 
@@ -108,6 +142,7 @@ export class JournalReader implements SegmentReader {
     if (this.#cursor.covers(entry.position)) return
     this.#insert(entry)
     this.#count(nodes, 1)
+    this.#counts.received += sum(nodes)
     this.#wakeAll()
   }
 
@@ -117,6 +152,7 @@ export class JournalReader implements SegmentReader {
     if (!this.#again.has(entry)) {
       this.#count(before, -1)
       this.#count(after, 1)
+      this.#counts.lost += sum(before) - sum(after)
     }
     if (entry.dead) this.#remove(entry)
   }
@@ -125,12 +161,16 @@ export class JournalReader implements SegmentReader {
     return this.#pending.length > 0
   }
 
-  async next(signal: AbortSignal): Promise<Segment | null> {
+  readyAfter(id: string): boolean {
+    return this.#from({ after: id }) < this.#pending.length
+  }
+
+  async next(signal: AbortSignal, options: NextOptions = {}): Promise<Segment | null> {
     while (!this.#stopped && !signal.aborted) {
-      const now = this.#host.now()
-      const entry = this.#pending.find(({ retryMs }) => retryMs <= now)
-      if (entry === undefined) {
-        await (this.#pending.length === 0 ? this.#arrival(signal) : this.#host.sleep(1000, signal))
+      const entry = this.#choose(options)
+      if (entry === null) {
+        const nothing = this.#from(options) >= this.#pending.length
+        await (nothing ? this.#arrival(signal) : this.#host.sleep(1000, signal))
         continue
       }
       const segment = await this.#host.load(entry)
@@ -139,16 +179,37 @@ export class JournalReader implements SegmentReader {
     return null
   }
 
-  async ack(segment: Segment, outcome: AckOutcome = 'accepted'): Promise<void> {
-    const entry = this.#host.entry(segment.id)
-    if (entry === undefined || !entry.waiting.has(this.sink)) return
-    const first = !this.#again.has(entry)
-    if (first) this.#count(this.#host.nodesOf(entry), -1)
-    this.#remove(entry)
-    this.#host.acknowledged(this.sink, entry, segment, outcome, first)
-    if (!first) return
-    this.#cursor.add(entry.position, this.#oldestOpen())
+  ack(segment: Segment, outcome: AckOutcome = 'accepted', dropped = 0): Promise<void> {
+    return this.ackAll([segment], outcome, dropped)
+  }
+
+  async ackAll(segments: readonly Segment[], outcome: AckOutcome = 'accepted', dropped = 0): Promise<void> {
+    let moved = false
+    for (const segment of segments) {
+      const entry = this.#host.entry(segment.id)
+      if (entry === undefined || !entry.waiting.has(this.sink)) continue
+      const first = !this.#again.has(entry)
+      if (first) {
+        const nodes = this.#host.nodesOf(entry)
+        this.#count(nodes, -1)
+        this.#counts[outcome === 'accepted' ? 'delivered' : 'rejected'] += sum(nodes)
+      }
+      this.#remove(entry)
+      this.#host.acknowledged(this.sink, entry, segment, outcome, first)
+      if (!first) continue
+      this.#cursor.add(entry.position, this.#oldestOpen())
+      moved = true
+    }
+    if (!moved) return
+    if (outcome === 'accepted') {
+      this.#counts.delivered -= dropped
+      this.#counts.dropped += dropped
+    }
     await this.#save()
+  }
+
+  account(): Account {
+    return { ...this.#counts, held: sum(this.#held) }
   }
 
   rewind(): number {
@@ -172,6 +233,33 @@ export class JournalReader implements SegmentReader {
       rows += entry.rows
     }
     return { segments: this.#pending.length, bytes, rows, oldestMs: this.#pending[0]?.openedMs ?? null }
+  }
+
+  /** Index of the first that comes after. */
+  #from({ after }: NextOptions): number {
+    if (after === undefined) return 0
+    const position = parseSegmentId(after)
+    if (position === null) return 0
+    let at = this.#pending.length
+    while (at > 0 && comparePositions(this.#pending[at - 1]!.position, position) > 0) at--
+    return at
+  }
+
+  #choose(options: NextOptions): Entry | null {
+    const now = this.#host.now()
+    const from = this.#from(options)
+    if (options.freshFirst === true && this.#cursor.beyond < BEYOND_MAX) {
+      let fresh: Entry | null = null
+      for (let at = this.#pending.length - 1; at >= from; at--) {
+        const entry = this.#pending[at]!
+        if (Math.abs(now - entry.sealedMs) > FRESH_MS) break
+        if (entry.retryMs <= now) fresh = entry
+      }
+      if (fresh !== null) return fresh
+    }
+    for (let at = from; at < this.#pending.length; at++)
+      if (this.#pending[at]!.retryMs <= now) return this.#pending[at]!
+    return null
   }
 
   get backlogSegments(): number {
@@ -243,4 +331,10 @@ export class JournalReader implements SegmentReader {
       signal.addEventListener('abort', done, { once: true })
     })
   }
+}
+
+function sum(nodes: ReadonlyMap<string, number>): number {
+  let total = 0
+  for (const rows of nodes.values()) total += rows
+  return total
 }

@@ -25,7 +25,11 @@ export interface SegmentSink extends Stage {
   send(segment: Segment, signal: AbortSignal): Promise<Outcome>
 }
 
+/**
+ * `dropped`: rows of the segment that the sink left out as its user wants it: by a filter, or by sampling. `afterMs`: how
+ * long the target asks to be left alone, at least.
+ */
 export type Outcome =
-  | { readonly status: 'accepted' }
+  | { readonly status: 'accepted'; readonly dropped?: number }
   | { readonly status: 'retry'; readonly error: Error; readonly afterMs?: number }
   | { readonly status: 'rejected'; readonly error: Error }
