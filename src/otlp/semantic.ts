@@ -1,4 +1,4 @@
-import { FLAGS } from '../../model/schema.ts'
+import { FLAGS } from '../model/schema.ts'
 
 /**
  * What OpenTelemetry's semantic conventions call things. HTTP is stable, RPC a release candidate: `rpc.system.name`,

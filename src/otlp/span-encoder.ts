@@ -1,5 +1,5 @@
-import { FLAG_OM_BIT, PHASES, POINTS, phasesInto } from '../../model/phases.ts'
-import type { NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import { FLAG_OM_BIT, PHASES, POINTS, phasesInto } from '../model/phases.ts'
+import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { attribute, EVENT_ATTRIBUTE, keyOf, NONE, SPAN_ATTRIBUTE, writeCount } from './attributes.ts'
 import type { BackWriter } from './back-writer.ts'
 import { createRowAttributes, type RowAttributes, readFacts, rpcMethod } from './row-attributes.ts'

@@ -1,4 +1,4 @@
-import type { NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { attribute, keyOf, LOG_ATTRIBUTE, writeCount } from './attributes.ts'
 import type { BackWriter } from './back-writer.ts'
 import { createRowAttributes, type RowAttributes, readFacts } from './row-attributes.ts'

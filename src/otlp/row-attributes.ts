@@ -1,4 +1,4 @@
-import type { NativeBlockColumns, TextMap } from '../../pipeline/segment-reader.ts'
+import type { NativeBlockColumns, TextMap } from '../pipeline/segment-reader.ts'
 import {
   type AttributeValue,
   attribute,

@@ -1,4 +1,4 @@
-import type { Dictionary, NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import type { Dictionary, NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { BackWriter } from './back-writer.ts'
 
 /**

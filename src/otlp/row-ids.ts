@@ -1,5 +1,5 @@
-import { combine, finish } from '../../lib/hash.ts'
-import type { Dictionary, NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import { combine, finish } from '../lib/hash.ts'
+import type { Dictionary, NativeBlockColumns } from '../pipeline/segment-reader.ts'
 
 /**
  * Trace and span ids of rows. They depend on the row alone, so a segment that is sent twice brings the same spans twice,

@@ -1,4 +1,4 @@
-import type { Dictionary, NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import type { Dictionary, NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { attributes, RESOURCE_ATTRIBUTE } from './attributes.ts'
 
 /**
