@@ -20,6 +20,11 @@ export interface Segment {
    */
   readonly recovered?: boolean
   /**
+   * Somebody else may have sent it to the store already. Absent where segments come from a journal of this machine: then
+   * the time it was opened says so.
+   */
+  readonly mayBeStored?: boolean
+  /**
    * Keeps the files as they are until the returned function is called (safe twice). A sink calls it before it gives a
    * file to a statement whose end it may not learn: files of deleted segments are overwritten in place.
    */

@@ -224,7 +224,7 @@ class Sink implements ClickHouseSink {
     // A rollup that a tried segment lacks would be made from rows here, when its own is at hand.
     if (tried) await this.#repairKept(signal)
     else await this.#settle(signal)
-    const old = segment.openedMs <= this.#startedMs || segment.recovered === true
+    const old = (segment.mayBeStored ?? segment.openedMs <= this.#startedMs) || segment.recovered === true
     this.#tried.add(segment.id)
     const untouched = tried || old ? await this.#repair(segment, signal) : await this.#insertRows(segment, signal)
     // Rows come before their rollup: where no row had been stored, neither had the rollup.
@@ -316,10 +316,11 @@ class Sink implements ClickHouseSink {
   async #repairRows(segments: readonly Segment[], signal: AbortSignal): Promise<number> {
     if (segments.length === 0) return 0
     let before = 0
+    const oldestDays = new Map<string, number>()
     for (const table of SOURCE_TABLES) {
       const having = segments.filter((segment) => tableOf(segment, table) !== undefined)
       if (having.length === 0) continue
-      const oldest = await this.#oldestDay(table, signal)
+      const oldest = await this.#oldestDay(table, oldestDays, signal)
       const stored = await storedRows(this.#options.clickhouse, table, having, signal)
       this.counters.lookups += having.length
       for (const segment of having) {
@@ -376,12 +377,17 @@ class Sink implements ClickHouseSink {
     throw new Error('an earlier insert may still be running')
   }
 
-  /** Days before it have been dropped, by age or for want of room: that they are not there says nothing. */
-  async #oldestDay(table: SourceTable, signal: AbortSignal): Promise<number> {
+  /**
+   * Days before it have been dropped, by age or for want of room: that they are not there says nothing. What the store
+   * knows of it is asked once for each map of `asked`.
+   */
+  async #oldestDay(table: SourceTable, asked: Map<string, number>, signal: AbortSignal): Promise<number> {
     const { clickhouse, clock, retention } = this.#options
     const expired = Math.floor((clock.now() - TABLE_TIME[table].keepMs(retention)) / 1000 / SECONDS_PER_DAY)
     const dropped = (METRIC_TABLES as readonly string[]).includes(table) ? metricsDroppedBefore : rowsDroppedBefore
-    return Math.max(expired, await dropped(clickhouse, signal))
+    const known = asked.get(dropped.name) ?? (await dropped(clickhouse, signal))
+    asked.set(dropped.name, known)
+    return Math.max(expired, known)
   }
 
   /** Rollups are held only against rows, and hours against minutes, of which none can have been dropped. */
