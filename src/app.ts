@@ -20,10 +20,13 @@ import { createLedger } from './pipeline/ledger.ts'
 import { createServedLedger } from './pipeline/ledger-served.ts'
 import { createPrimarySources } from './pipeline/primary-source.ts'
 import { createRollup } from './pipeline/rollup.ts'
+import { rollupBlockOfRows } from './pipeline/rollup-of-rows.ts'
 import type { Stage } from './pipeline/sink.ts'
 import { createSpanStore } from './pipeline/spans.ts'
 import { createQueryServer } from './query/server.ts'
+import { openSlos } from './query/slo/load.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
+import { createSafety } from './safety.ts'
 import { createStatus } from './status.ts'
 import { createStore, type Store } from './store/supervisor.ts'
 import type { Log } from './telemetry/log.ts'
@@ -54,6 +57,10 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     metricsMs: parseDuration(config.retention.metrics)!,
   }
 
+  // Certificates and objectives first: what is wrong in their files is told before anything runs.
+  const safety = createSafety({ config, log })
+  const slos = await openSlos(config.slo.files, log)
+
   // Store: the embedded engine, or a server.
   const embedded = config.store.clickhouse.url === '' ? createStore(storeOptions(config, data, log)) : undefined
   const writer = clickhouseOf(config, embedded, 'writer', log)
@@ -70,6 +77,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       diskBytesMax: parseBytes(config.journal.disk.max)!,
     },
     keepAfterAckMs: parseDuration(config.journal.keepAfterAck)!,
+    rollupOf: (requests) => rollupBlockOfRows(requests, { keysPerMinuteMax: config.rollup.keysMax }),
     clock,
     log,
   })
@@ -132,13 +140,14 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     sides: [metrics, spans],
     log,
   })
-  const receivers = createReceivers({ config, data, lane, journal, ledger, metrics, spans, clock, log })
+  const receivers = createReceivers({ config, data, lane, journal, ledger, metrics, spans, safety, clock, log })
 
   // Answers.
   const parts = {
     clock,
     data,
     embedded,
+    safety,
     store: reader,
     journal,
     delivery,
@@ -169,7 +178,10 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       return { type, body }
     },
     web: createWeb(),
+    access: safety.access('http'),
+    hostNames: config.http.hostNames,
     logs: receivers.logs,
+    slos,
     remoteWrite: receivers.remoteWrite,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import type { NativeBlock } from '../model/batch.ts'
 import { type JournalFiles, replaceFile, writeAll } from './journal-files.ts'
 import {
   type BlockRecord,
@@ -25,7 +26,8 @@ import type { SegmentTable } from './segment.ts'
  * Reading segments back, whole or not. A block is sound when its record is, its bytes are all there, and their CRC
  * holds; every sound block of a row table is saved, wherever the damage is, and nothing else ever is.
  *
- *   unsealed, blocks sound, perhaps a tail without a record  →  files cut in place, index written anew, sealed
+ *   unsealed, blocks sound, perhaps a tail without a record  →  files cut in place, index written anew, the rollup made
+ *                                                               from the rows, sealed
  *   anything damaged                                         →  sound blocks copied to salvage-<name>, the original
  *                                                               moved to quarantine/<name>, salvage-<name> to <name>
  *
@@ -235,7 +237,15 @@ export interface RescueOptions {
   readonly sealed: boolean
   readonly nowMs: number
   readonly files: JournalFiles
+  /** Makes the rollup of a segment that was never sealed; absent: it stays `recovered`, without one. */
+  readonly rollupOf?: RollupOf
 }
+
+/**
+ * The block of `latency_1m` for rows of `requests` that are whole, null when it has no row. Throws when the rows cannot be
+ * read.
+ */
+export type RollupOf = (requests: SegmentTable) => Promise<NativeBlock | null>
 
 export interface Rescue {
   /** Of the segment, as far as its index tells. */
@@ -306,11 +316,60 @@ async function sealInPlace(options: RescueOptions, check: SegmentCheck): Promise
     const sealedPath = join(dir, `${table}.seg`)
     if (path !== sealedPath) files.rename(path, sealedPath)
   }
+  if (!whole) await addRollup(options, { id, kept, notes: check.notes })
   await files.syncDirectory(dir)
   const target = join(root, segmentName(parseSegmentId(id)!))
   if (dir !== target) files.rename(dir, target)
   await files.syncDirectory(root)
   return readSealed(target, id)
+}
+
+/**
+ * Nobody has seen such a segment yet, and all its rows are here: with a rollup it is as good as one that was sealed. The
+ * file comes before the index, and until the folder has its name the next start takes a file that is in no index away.
+ * Rows that cannot be read, or a disk without room, leave the segment `recovered`.
+ */
+async function addRollup(
+  { dir, files, nowMs, rollupOf }: RescueOptions,
+  { id, kept, notes }: { readonly id: string; readonly kept: readonly BlockRecord[]; readonly notes: readonly Note[] },
+): Promise<void> {
+  if (rollupOf === undefined) return
+  const requests = summarize(
+    kept.filter(({ table }) => table === 'requests'),
+    () => join(dir, 'requests.seg'),
+  )?.[0]
+  const path = join(dir, 'latency_1m.seg')
+  try {
+    const block = requests === undefined ? null : await rollupOf(requests)
+    const made = block === null ? [] : [await writeRollup({ files, path, id, nowMs }, block)]
+    await replaceFile(files, join(dir, 'index'), encodeIndex(id, [...kept, ...made], notes, nowMs, false))
+  } catch {
+    files.remove(path)
+  }
+}
+
+async function writeRollup(
+  { files, path, id, nowMs }: { files: JournalFiles; path: string; id: string; nowMs: number },
+  { buffers, rows, days }: NativeBlock,
+): Promise<BlockRecord> {
+  const fd = files.open(path, 'create')
+  try {
+    writeAll(files, fd, buffers, 0)
+    await files.sync(fd)
+  } finally {
+    files.close(fd)
+  }
+  return {
+    segment: id,
+    table: 'latency_1m',
+    offset: 0,
+    bytes: buffers.reduce((sum, buffer) => sum + buffer.length, 0),
+    rows,
+    crc: blockCrc(blockSeed(id, 'latency_1m', 0), buffers),
+    atMs: nowMs,
+    days: [...days],
+    nodes: [],
+  }
 }
 
 async function salvage(

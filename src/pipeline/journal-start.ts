@@ -20,6 +20,7 @@ import {
   type Damage,
   type FoundSegment,
   type Rescue,
+  type RollupOf,
   readSealed,
   rescueSegment,
   segmentOf,
@@ -160,6 +161,7 @@ export interface RecoverOptions {
   readonly files: JournalFiles
   readonly log: Log
   onRescue(rescue: Rescue): void
+  readonly rollupOf?: RollupOf
 }
 
 /** Makes segments of everything in the folder. Never throws for bad data. */
@@ -174,7 +176,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
 
   const rescue = async (dir: string, sealed: boolean): Promise<void> => {
     try {
-      const result = await rescueSegment({ dir, root, sealed, nowMs: options.nowMs, files })
+      const result = await rescueSegment({ ...options, dir, sealed })
       options.onRescue(result)
       cutBytes += result.cutBytes
       damage.push(...result.damage)

@@ -16,7 +16,7 @@ import {
 } from './journal-format.ts'
 import { JournalNotes } from './journal-notes.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
-import { type FoundSegment, rescueSegment } from './journal-recovery.ts'
+import { type FoundSegment, type RollupOf, rescueSegment } from './journal-recovery.ts'
 import {
   type AckedListener,
   type LostListener,
@@ -67,7 +67,8 @@ import type { Stage } from './sink.ts'
  *   - What `append` answered 'ok' for survives the death of the process; once `synced` resolved, the loss of power.
  *   - An append that failed leaves nothing; the same block can be appended again.
  *   - A group is appended whole, with its notes, or not at all; a note is never there without the blocks beside it.
- *   - A segment's rows and rollups are sealed together, or the segment is `recovered` and has no rollups.
+ *   - A segment's rows and rollups are sealed together, or the rollups are made from the rows at the next start; where
+ *     rows were lost to damage, or there was no room, the segment is `recovered` and has no rollups.
  *   - A segment is deleted after every sink acknowledged it, and recycled when nothing may still read it.
  *   - Bad data never stops a start: what is sound is kept, the original is set aside and reported (SC3101).
  */
@@ -184,6 +185,8 @@ export interface JournalOptions {
   readonly log?: Log
   readonly files?: JournalFiles
   readonly random?: () => number
+  /** Makes the rollup of what a process that was killed had not sealed; absent: such segments stay `recovered`. */
+  readonly rollupOf?: RollupOf
 }
 
 /** 4 files of 64 MiB: rows of a segment being written, two on their way to the disk, one to spare. */
@@ -227,6 +230,7 @@ class SegmentJournal implements Journal {
   readonly #limits: JournalLimits
   readonly #clock: Clock
   readonly #log: Log
+  readonly #rollupOf: { readonly rollupOf?: RollupOf }
   readonly #files: JournalFiles
   readonly #lock: DirectoryLock
   readonly #spares: Spares
@@ -274,6 +278,7 @@ class SegmentJournal implements Journal {
     this.#limits = options.limits
     this.#clock = options.clock
     this.#log = options.log
+    this.#rollupOf = options.rollupOf === undefined ? {} : { rollupOf: options.rollupOf }
     this.#files = options.files
     this.#lock = directory.lock
     this.#position = { epoch: directory.epoch, seq: 1 }
@@ -304,6 +309,7 @@ class SegmentJournal implements Journal {
       files: this.#files,
       log: this.#log,
       onRescue: (rescue) => this.#segments.report(rescue),
+      ...this.#rollupOf,
     })
     this.#notes.recover(notes)
     await this.#notes.retry()
@@ -771,7 +777,7 @@ class SegmentJournal implements Journal {
 
   async #rescue(dir: string, sealed: boolean): Promise<void> {
     try {
-      const options = { dir, root: this.#root, sealed, nowMs: this.#clock.now(), files: this.#files }
+      const options = { dir, root: this.#root, sealed, nowMs: this.#clock.now(), files: this.#files, ...this.#rollupOf }
       const rescue = await rescueSegment(options)
       this.#stuck.delete(dir)
       this.#segments.report(rescue)

@@ -1,4 +1,4 @@
-import type { Batch, Identity, Party } from '../model/batch.ts'
+import type { Batch, Identity, NativeBlock, Party } from '../model/batch.ts'
 import { type Dictionary, type NativeBlockColumns, readBlock } from '../model/native-read.ts'
 import { POINTS } from '../model/phases.ts'
 import { CLASSES, OUTCOMES } from '../model/schema.ts'
@@ -27,6 +27,21 @@ export async function* rollupsOfRows(requests: SegmentTable, signal?: AbortSigna
       at = end
     }
   }
+}
+
+/** The same as the one block that would have been made at the seal; null when no row counts. */
+export async function rollupBlockOfRows(
+  requests: SegmentTable,
+  options: { readonly keysPerMinuteMax: number },
+): Promise<NativeBlock | null> {
+  const rollup = createRollup({ ...options, logMax: LOG_MAX })
+  let ids = 0
+  for await (const block of readTable(requests)) {
+    const batch = batchOf(block, ids)
+    ids += batch.identities.length
+    rollup.add(batch)
+  }
+  return rollup.seal()
 }
 
 /** Observations of 16 384 rows; 1 MB. */

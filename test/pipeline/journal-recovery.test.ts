@@ -12,9 +12,10 @@ import {
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import type { NativeBlock } from '../../src/model/batch.ts'
 import type { Journal } from '../../src/pipeline/journal.ts'
 import { parseIndex } from '../../src/pipeline/journal-format.ts'
-import type { Segment } from '../../src/pipeline/segment.ts'
+import type { Segment, SegmentTable } from '../../src/pipeline/segment.ts'
 import {
   block,
   contentOf,
@@ -82,6 +83,75 @@ test('what was appended before a crash is a segment after it, without its rollup
   expect(texts(segments)).toEqual([contentOf(block('a')) + contentOf(block('c'))])
   expect(texts(segments, 'attempts')).toEqual([contentOf(block('b', { rows: 4 }))])
   expect(readdirSync(join(dir, '0'))).not.toContain('current')
+})
+
+/** A rollup that tells which rows it was made of. */
+const rollupOf = async ({ file, bytes, rows }: SegmentTable): Promise<NativeBlock> =>
+  block(`rollup of ${rows} in ${readFileSync(file).subarray(0, bytes).toString('latin1')}`, { bytes: 300, node: '' })
+
+test('the rollup of what was not sealed is made from its rows', async () => {
+  const dir = temporaryFolder()
+  await crashed(dir, (journal) => {
+    journal.append('requests', block('a'))
+    journal.append('attempts', block('b'))
+    journal.append('requests', block('c'))
+  })
+  const segments = await everything(await journalIn(dir, { rollupOf }))
+  expect(segments).toHaveLength(1)
+  expect(segments[0]!.recovered).toBe(false)
+  const rows = contentOf(block('a')) + contentOf(block('c'))
+  expect(texts(segments)).toEqual([rows])
+  expect(texts(segments, 'latency_1m')).toEqual([contentOf(block(`rollup of 20 in ${rows}`, { bytes: 300 }))])
+})
+
+test('a segment without requests needs no rollup', async () => {
+  const dir = temporaryFolder()
+  await crashed(dir, (journal) => {
+    journal.append('samples', block('a'))
+  })
+  const segments = await everything(await journalIn(dir, { rollupOf }))
+  expect(segments).toMatchObject([{ recovered: false, tables: [{ table: 'samples' }] }])
+})
+
+test('a rollup that cannot be made leaves the rows, and the segment recovered', async () => {
+  const dir = temporaryFolder()
+  await crashed(dir, (journal) => {
+    journal.append('requests', block('a'))
+  })
+  const refuse = async () => {
+    throw new Error('no block')
+  }
+  const segments = await everything(await journalIn(dir, { rollupOf: refuse }))
+  expect(segments).toMatchObject([{ recovered: true, tables: [{ table: 'requests' }] }])
+})
+
+test('whichever step of the recovery fails, the next start has the rows once, with their rollup or recovered', async () => {
+  const rows = contentOf(block('a')) + contentOf(block('c'))
+  /** A process that dies at this step of its start, and the one after it. Returns the steps that the first one took. */
+  const dyingAt = async (step: number): Promise<number> => {
+    const dir = temporaryFolder()
+    await crashed(dir, (journal) => {
+      journal.append('requests', block('a'))
+      journal.append('requests', block('c'))
+    })
+    const files = new FaultyFiles()
+    let steps = 0
+    files.before = () => {
+      if (steps++ >= step) throw diskFull()
+    }
+    const first = await journalIn(dir, { rollupOf, files }).catch(() => null)
+    const taken = steps
+    files.before = () => {}
+    await first?.stop(NEVER)
+    const segments = await everything(await journalIn(dir, { rollupOf }))
+    expect(texts(segments), `step ${step}`).toEqual([rows])
+    if (segments[0]!.recovered === true) expect(segments[0]!.tables).toHaveLength(1)
+    else expect(texts(segments, 'latency_1m')).toEqual([contentOf(block(`rollup of 20 in ${rows}`, { bytes: 300 }))])
+    return taken
+  }
+  const all = await dyingAt(Number.POSITIVE_INFINITY)
+  expect(all).toBeGreaterThan(10)
+  for (let step = 0; step < all; step++) await dyingAt(step)
 })
 
 test('a second crash during or after recovery changes nothing', async () => {
