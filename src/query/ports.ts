@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type { ProblemCode } from './problem.ts'
 import type { AdapterLedger, Coverage, NodeLedger, StatusReport } from './schemas.ts'
+import type { Slo } from './slo/slo.ts'
 
 /** What the query API needs of the rest of the process, beside the store. The application joins them. */
 export interface LedgerSource {
@@ -26,6 +27,11 @@ export interface StatusSource {
   unhealthy(): readonly string[]
   /** Why it should get no work now; empty when it is ready. */
   unready(signal: AbortSignal): Promise<readonly string[]>
+}
+
+/** The objectives as they are now; their files may be read again. */
+export interface SloSource {
+  slos(): readonly Slo[]
 }
 
 /** A page of text that somebody else makes, for example of metrics. `accept` is the header as it came, or empty. */

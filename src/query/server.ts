@@ -2,7 +2,9 @@ import type { AddressInfo } from 'node:net'
 import swagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { SidecastError } from '../errors.ts'
+import { type Access, openAccess } from '../lib/access.ts'
 import type { Clock } from '../lib/clock.ts'
+import { guardConnections } from '../lib/guard-connections.ts'
 import { parseAddress } from '../lib/units.ts'
 import type { QueryStore } from '../model/query.ts'
 import type { Stage } from '../pipeline/sink.ts'
@@ -19,6 +21,7 @@ import {
   type QueryLimits,
   type RemoteWritePort,
   type Retention,
+  type SloSource,
   type StatusSource,
   type TextHandler,
   type WebHandler,
@@ -34,8 +37,11 @@ import { phasesRoute } from './routes/phases.ts'
 import { prometheusRoutes } from './routes/prometheus.ts'
 import { remoteWriteRoute } from './routes/remote-write.ts'
 import { requestsRoute } from './routes/requests.ts'
+import { slosRoutes } from './routes/slos.ts'
 import { tracesRoute } from './routes/traces.ts'
 import { trafficRoutes } from './routes/traffic.ts'
+import { createTokenGuard } from './scopes.ts'
+import { createSenderGuard } from './sender-guard.ts'
 
 export interface QueryServerOptions {
   /** `host:port`; port 0 means any free port. */
@@ -49,12 +55,16 @@ export interface QueryServerOptions {
   readonly web: WebHandler
   /** Takes log lines; absent where none are taken. */
   readonly logs?: LogsPort
+  /** Absent: there are none. */
+  readonly slos?: SloSource
   /** Takes remote write; absent where none is taken. */
   readonly remoteWrite?: RemoteWritePort
   readonly retention: Retention
   /** Unix ms before which the store dropped rows for want of room; 0 when it never did. */
   readonly rowsDroppedBefore?: (signal: AbortSignal) => Promise<number>
   readonly limits?: Partial<QueryLimits>
+  /** Everybody's, without TLS, where it is absent. */
+  readonly access?: Access
   /** Further host names under which browsers may write to this server. */
   readonly hostNames?: readonly string[]
   readonly log: Log
@@ -78,6 +88,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
   const limits: QueryLimits = { ...DEFAULT_LIMITS, ...options.limits }
   const listen = parseAddress(options.listen)
   if (listen === null) throw new SidecastError('SC1205', `${options.listen} is not host:port`)
+  const access = options.access ?? openAccess()
   const stopping = new AbortController()
   const tick = () => performance.now()
   const context: QueryContext = {
@@ -93,7 +104,8 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     stopping: stopping.signal,
   }
 
-  const app = Fastify({
+  const app: FastifyInstance = Fastify({
+    ...(access.tls === null ? {} : { https: access.tls.options() }),
     bodyLimit: limits.bodyBytesMax,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
@@ -108,7 +120,10 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
   app.server.maxConnections = limits.connectionsMax
   // Answers are sent as they were made. Tests hold every one of them against the schema.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  guardConnections(app.server, access, () => {})
   app.addHook('onRequest', setSecurityHeaders)
+  app.addHook('onRequest', createTokenGuard(access.tokens))
+  app.addHook('onRequest', createSenderGuard(access.senders))
   app.addHook('onRequest', createWriteGuard({ host: listen.host, names: options.hostNames ?? [] }))
   handleErrors(app, log)
   app.register(swagger, {
@@ -132,6 +147,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     trafficRoutes(scope, context)
     requestsRoute(scope, context)
     tracesRoute(scope, context)
+    slosRoutes(scope, context, options.slos ?? { slos: () => [] })
     metaRoutes(scope, context)
     healthRoutes(scope, context)
     const { logs, remoteWrite } = options
@@ -170,6 +186,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
       }
       if (deadline.aborted) giveUp()
       else deadline.addEventListener('abort', giveUp, { once: true })
+      access.tls?.stop()
       closing ??= app.close()
       await closing
       stopping.abort(new Error('the server stops'))

@@ -34,7 +34,8 @@ export async function createAnswerChecker(app: FastifyInstance): Promise<AnswerC
     const path = url.split('?')[0]!
     const type = String(answer.headers['content-type']).split(';')[0]!
     const id = `${path} ${answer.statusCode} ${type}`
-    const schema = document.paths[path]?.get?.responses[String(answer.statusCode)]?.content?.[type]?.schema
+    const responses = (document.paths[path] ?? document.paths[templateOf(path, document)])?.get?.responses
+    const schema = responses?.[String(answer.statusCode)]?.content?.[type]?.schema
     if (schema === undefined) throw new Error(`${id} is not documented: ${answer.body.slice(0, 500)}`)
     let validate = validators.get(id)
     if (validate === undefined) {
@@ -56,4 +57,10 @@ export async function createAnswerChecker(app: FastifyInstance): Promise<AnswerC
       return check(url, answer) as Body
     },
   }
+}
+
+/** `/api/v1/slos/{name}` for `/api/v1/slos/checkout`. */
+function templateOf(path: string, document: Document): string {
+  const pattern = (template: string) => new RegExp(`^${template.replaceAll(/\{[^}]*\}/g, '[^/]+')}$`)
+  return Object.keys(document.paths).find((template) => template.includes('{') && pattern(template).test(path)) ?? ''
 }
