@@ -36,12 +36,12 @@ export const BY_SHARE = 2
 export interface TailSampler {
   /** A segment begins (again). Routes are counted by the minute it was sealed in, so that a second try decides alike. */
   begin(sealedMs: number): void
-  /** Pass 1. Does nothing unless whole traces are kept. */
-  note(block: NativeBlockColumns): void
+  /** Pass 1, over rows for which `selected` is not 0 (null: all). Does nothing unless whole traces are kept. */
+  note(block: NativeBlockColumns, selected: Uint8Array | null): void
   /** Whether pass 1 is wanted. */
   readonly notes: boolean
   /** Pass 2: `DROP`, `BY_RULE` or `BY_SHARE` for each row. Valid until the next call. */
-  decide(block: NativeBlockColumns): Uint8Array
+  decide(block: NativeBlockColumns, selected: Uint8Array | null): Uint8Array
   /** The segment is done: what it had of each route counts. */
   commit(): void
   /** `trace_state` of what was kept by the share, as an `ot` member: `ot=th:8`. */
@@ -90,19 +90,19 @@ class Sampler implements TailSampler {
     this.#here = new Map()
   }
 
-  note(block: NativeBlockColumns): void {
+  note(block: NativeBlockColumns, selected: Uint8Array | null): void {
     if (!this.notes) return
     const { classes, durations, slowNs } = this.#columns(block)
     let ids: RowIds | null = null
     for (let row = 0; row < block.rows; row++) {
-      if (!classes(row) && durations[row]! <= slowNs) continue
+      if ((selected !== null && selected[row] === 0) || (!classes(row) && durations[row]! <= slowNs)) continue
       ids ??= new RowIds(block)
       ids.readTrace(row)
       this.#traces.set(traceKey(ids.trace), true)
     }
   }
 
-  decide(block: NativeBlockColumns): Uint8Array {
+  decide(block: NativeBlockColumns, selected: Uint8Array | null): Uint8Array {
     const { rows } = block
     if (this.#decisions.length < rows) this.#decisions = new Uint8Array(2 * rows)
     const decisions = this.#decisions
@@ -110,6 +110,10 @@ class Sampler implements TailSampler {
     const route = this.#rules.rare > 0 ? routeKeys(block) : null
     const ids = new RowIds(block)
     for (let row = 0; row < rows; row++) {
+      if (selected !== null && selected[row] === 0) {
+        decisions[row] = DROP
+        continue
+      }
       const rare = route !== null && this.#rare(route(row))
       if (rare || classes(row) || durations[row]! > slowNs) {
         decisions[row] = BY_RULE
