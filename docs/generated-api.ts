@@ -76,6 +76,9 @@ ${own.join('\n')}
 - A request counts once, though both sidecars report it. \`view=auto\` takes for each destination service the reports of its own proxy, else of a
   waypoint, a gateway, the source, or a proxy that does not know its side. \`server\`: destination, else waypoint. \`client\`: source and gateway.
   \`all\`: every report; also the default where \`where\` or \`by\` name \`reporter\`.
+- Nor does it count twice because its proxy logs by several ways: for each node, and apart for HTTP and for TCP and UDP, the first of
+  \`identity.primary.sources\` that brought rows lately counts. The others are kept with \`secondary\`, and are in the answer where \`where\` or
+  \`by\` name \`source\` or \`secondary\`.
 - A missing value compares like the empty text: \`response_code!=200\` has the requests without a code, \`response_code=\` has them alone.
 - \`bounds=loss\`: where the quantile can lie when the lost requests are counted in. They are known for the whole mesh, so each series bears all of
   them. \`bounds=few\`: the 95 % interval of order statistics; \`cut_short\` counts the requests at or above the value that were aborted or timed out.
