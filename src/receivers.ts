@@ -29,6 +29,7 @@ import type { Ledger } from './pipeline/ledger.ts'
 import { createRedaction } from './pipeline/redact.ts'
 import type { Stage } from './pipeline/sink.ts'
 import type { SpanStore } from './pipeline/spans.ts'
+import type { Safety } from './safety.ts'
 import type { Log } from './telemetry/log.ts'
 import { VERSION } from './version.ts'
 
@@ -45,13 +46,15 @@ export interface ReceiversOptions {
   readonly ledger: Ledger
   readonly metrics: MetricStore
   readonly spans: SpanStore
+  readonly safety: Safety
   readonly clock: Clock
   readonly log: Log
 }
 
 export type ReceiverAddresses = { readonly grpc: string; readonly otlpHttp: string } & StatsdAddresses
 
-export function createReceivers({ config, data, lane, journal, ledger, metrics, spans, clock, log }: ReceiversOptions) {
+export function createReceivers(options: ReceiversOptions) {
+  const { config, data, lane, journal, ledger, metrics, spans, safety, clock, log } = options
   const nodes = createNodeReader()
   const redaction = createRedaction(config.redaction)
   const rows = {
@@ -82,6 +85,7 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
   const otlpHttp = createOtlpHttpServer({
     listen: config.ingest.otlpHttp.listen,
     exporter: otlp.exporter,
+    access: safety.access('otlp-http'),
     limits: {
       bodyBytesMax: parseBytes(config.ingest.otlpHttp.bodyMax)!,
       decompressedBytesMax: parseBytes(config.ingest.otlpHttp.decompressedMax)!,
@@ -96,8 +100,16 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     log,
   })
   const lines = { origins, gate: lane.gate, onDecoded: rows.onDecoded, synced: () => lane.synced(), log }
-  const fluentd = openFluentd(config.ingest.fluentd, { ...lines, writer: createEntryWriter(rows) })
-  const syslog = openSyslog(config.ingest.syslog, { ...lines, writer: createEntryWriter(rows) })
+  const fluentd = openFluentd(config.ingest.fluentd, {
+    ...lines,
+    access: safety.access('fluentd'),
+    writer: createEntryWriter(rows),
+  })
+  const syslog = openSyslog(config.ingest.syslog, {
+    ...lines,
+    access: { tcp: safety.access('plain'), tls: safety.access('syslog-tls') },
+    writer: createEntryWriter(rows),
+  })
   const metricsService = createMetricsServiceReceiver({
     metrics,
     nodes,
@@ -105,7 +117,14 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     gate: lane.gate,
     counterValues: config.ingest.metricsService.counters,
   })
-  const statsd = openStatsd({ config: config.ingest.statsd, tagRules, metrics, gate: lane.gate, log })
+  const statsd = openStatsd({
+    config: config.ingest.statsd,
+    access: safety.access('statsd-tcp'),
+    tagRules,
+    metrics,
+    gate: lane.gate,
+    log,
+  })
   const { files, stdin, logs } = openLines(config.ingest, {
     ...lines,
     newWriter: () => createEntryWriter(rows),
@@ -136,6 +155,7 @@ export function createReceivers({ config, data, lane, journal, ledger, metrics, 
     listen: config.ingest.grpc.listen,
     option: 'ingest.grpc.listen',
     services: [...services, health.service],
+    access: safety.access('grpc'),
     limits: { messageBytesMax: parseBytes(config.ingest.grpc.messageMax)!, streamsMax: config.ingest.grpc.streamsMax },
     keepaliveMs: parseDuration(config.ingest.grpc.keepalive)!,
     streamAgeMs: parseDuration(config.ingest.grpc.streamAge)!,

@@ -7,6 +7,7 @@ import {
   Registry,
 } from 'prom-client'
 import type { ServedTotals } from '../pipeline/ledger-served.ts'
+import { type SafetySource, safetyMetrics } from './safety-metrics.ts'
 
 /**
  * Every metric of the process, declared in one place. Parts count for themselves, in plain numbers; what they counted is
@@ -78,6 +79,7 @@ export interface MetricSources {
       readonly refused: ReadonlyMap<string, number>
     }
   }
+  readonly safety: SafetySource
   readonly journal: { readonly state: string; stats(): object }
   readonly delivery: {
     stats(): object
@@ -246,6 +248,8 @@ export function createMetrics(sources: MetricSources): Metrics {
   gauge('sidecast_als_last_message_timestamp_seconds', 'When the last message arrived', () => als.lastMs / 1000)
   figures('sidecast_grpc', 'gRPC port', () => sources.grpc.counters)
   gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
+  safetyMetrics(sources.safety, counter, gauge)
+  figures('sidecast_senders', 'Bounds of one sender', () => sources.safety.senders.counters)
   const { otlp, otlpHttp } = sources
   const signals = Object.entries(otlp.counters.signals)
   for (const figure of ['requests', 'bytes', 'items', 'accepted'] as const) {

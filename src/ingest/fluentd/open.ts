@@ -10,19 +10,17 @@ export interface FluentdConfig {
   readonly format: string
   readonly node: string
   readonly messageMax: string
-  readonly tls: { readonly cert: string; readonly key: string; readonly clientCa: string }
 }
 
 /** The receiver of `ingest.fluentd`; null when it is off. */
 export function openFluentd(
   config: FluentdConfig,
-  parts: Pick<FluentdReceiverOptions, 'writer' | 'origins' | 'synced' | 'gate' | 'onDecoded' | 'log'>,
+  parts: Pick<FluentdReceiverOptions, 'writer' | 'origins' | 'access' | 'synced' | 'gate' | 'onDecoded' | 'log'>,
 ): FluentdReceiver | null {
   if (config.listen === '') return null
   return createFluentdReceiver({
     ...parts,
     listen: config.listen,
-    tls: config.tls.cert === '' ? null : config.tls,
     createParser: configuredParser(config, 'ingest.fluentd'),
     node: config.node,
     limits: { bytesMax: parseBytes(config.messageMax)! },

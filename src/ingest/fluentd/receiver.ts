@@ -1,4 +1,5 @@
 import { encode } from '@msgpack/msgpack'
+import type { Access } from '../../lib/access.ts'
 import { createGenerations } from '../../lib/generations.ts'
 import type { Origin } from '../../model/batch.ts'
 import type { LaneGate } from '../../pipeline/lane.ts'
@@ -10,13 +11,7 @@ import { createGateWait } from '../lines/gate.ts'
 import type { LineParser } from '../lines/parser.ts'
 import { createRejectedLines, type RejectedLinesGroup } from '../lines/rejected-lines.ts'
 import { createUnwrapper, type Hints, type Unwrapper } from '../lines/unwrap/index.ts'
-import {
-  createStreamListener,
-  type StreamCounters,
-  type StreamHandler,
-  type StreamPeer,
-  type StreamTls,
-} from '../stream/listener.ts'
+import { createStreamListener, type StreamCounters, type StreamHandler, type StreamPeer } from '../stream/listener.ts'
 import { type ForwardEvent, type ForwardMessage, jsonOf, readMessage } from './message.ts'
 import { type ScanLimits, ValueScanner } from './scan.ts'
 
@@ -49,7 +44,8 @@ export interface FluentdCounters {
 
 export interface FluentdReceiverOptions {
   readonly listen: string
-  readonly tls: StreamTls | null
+  /** Everybody's, without TLS, where it is absent. */
+  readonly access?: Access
   /** A parser for one connection: it may remember which form came last. */
   readonly createParser: () => LineParser
   readonly writer: EntryWriter
@@ -120,7 +116,7 @@ export function createFluentdReceiver(options: FluentdReceiverOptions): FluentdR
     name: 'fluentd',
     listen: options.listen,
     option: 'ingest.fluentd.listen',
-    tls: options.tls,
+    ...(options.access && { access: options.access }),
     log: options.log,
     connectionsMax: limits.connectionsMax,
     stallMs: limits.stallMs,

@@ -1,6 +1,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { SidecastError } from '../../errors.ts'
+import { type Access, openAccess } from '../../lib/access.ts'
+import { guardConnections } from '../../lib/guard-connections.ts'
 import { parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
@@ -32,6 +35,9 @@ export interface OtlpHttpCounters {
   requests: number
   /** Answers by status code. */
   readonly answers: Map<number, number>
+  /** Requests without a token that allows them, and those of senders over their bytes a second. */
+  unauthorized: number
+  held: number
   /** Connections closed because a request did not come in time, or was no HTTP. */
   slow: number
   malformed: number
@@ -42,6 +48,8 @@ export interface OtlpHttpServerOptions {
   /** Where `listen` comes from, for the message when it cannot be bound. */
   readonly option?: string
   readonly exporter: Exporter
+  /** Everybody's, without TLS, where it is absent. */
+  readonly access?: Access
   readonly log: Log
   readonly limits?: Partial<OtlpHttpLimits>
 }
@@ -96,21 +104,27 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
     connectionsRefused: 0,
     requests: 0,
     answers: new Map(),
+    unauthorized: 0,
+    held: 0,
     slow: 0,
     malformed: 0,
   }
+  const access = options.access ?? openAccess()
+  const { tls, tokens, senders } = access
   const sockets = new Set<Socket>()
   let address = options.listen
   let stopping: Promise<void> | undefined
 
-  const server = createServer({
+  const settings = {
     headersTimeout: limits.headersMs,
     requestTimeout: limits.requestMs,
     keepAliveTimeout: limits.idleMs,
     connectionsCheckingInterval: Math.min(1000, limits.headersMs),
     maxHeaderSize: 16_384,
     noDelay: true,
-  })
+  }
+  const server = tls === null ? createServer(settings) : createSecureServer({ ...settings, ...tls.options() })
+  guardConnections(server, access, () => counters.connectionsRefused++)
   server.maxConnections = limits.connectionsMax
   server.on('drop', () => {
     counters.connectionsRefused++
@@ -154,6 +168,21 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
     if (request.method !== 'POST') return refuse(405, UNIMPLEMENTED, 'use POST', { allow: 'POST' })
     // A page in a browser could otherwise write to a listener on loopback.
     if (request.headers.origin !== undefined) return refuse(403, PERMISSION_DENIED, 'not from a browser')
+    const verdict = tokens.check(request.headers.authorization, 'ingest')
+    if (verdict !== 'ok') {
+      counters.unauthorized++
+      if (verdict === 'scope') return refuse(403, PERMISSION_DENIED, 'the token has not the scope ingest')
+      const challenge = { 'www-authenticate': 'Bearer realm="sidecast"' }
+      return refuse(401, UNAUTHENTICATED, 'send Authorization: Bearer TOKEN', challenge)
+    }
+    const readBefore = request.socket.bytesRead
+    const budget = senders.find(request.socket.remoteAddress ?? '')
+    const waitMs = budget?.waitMs() ?? 0
+    if (waitMs > 0) {
+      counters.held++
+      const retryAfter = { 'retry-after': String(Math.ceil(waitMs / 1000)) }
+      return refuse(429, RESOURCE_EXHAUSTED, 'more bytes a second than one sender may', retryAfter)
+    }
     const sender = senderOf(request)
     if (format === null) {
       exporter.refused(signal, 'content_type', sender)
@@ -169,6 +198,7 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
       return refuse(503, UNAVAILABLE, 'not now, try again later', { 'retry-after': String(RETRY_AFTER_S) })
     }
     const body = await bodies.read(request, encoding)
+    budget?.spend(request.socket.bytesRead - readBefore)
     if (!body.ok) {
       exporter.refused(signal, body.reason, sender)
       const [code, rpcCode, message] = FAULTS[body.reason]
@@ -243,6 +273,7 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
   async function drain(deadline: AbortSignal): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
     server.closeIdleConnections()
+    tls?.stop()
     const cut = (): void => {
       for (const socket of sockets) socket.destroy()
     }
@@ -283,6 +314,7 @@ const RESOURCE_EXHAUSTED = 8
 const UNIMPLEMENTED = 12
 const INTERNAL = 13
 const UNAVAILABLE = 14
+const UNAUTHENTICATED = 16
 
 const FAULTS: Readonly<Record<BodyFault, readonly [code: number, rpcCode: number, message: string]>> = {
   too_large: [413, RESOURCE_EXHAUSTED, 'the body is too large'],

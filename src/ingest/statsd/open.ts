@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { SidecastError } from '../../errors.ts'
+import type { Access } from '../../lib/access.ts'
 import { parseAddress, parseBytes, parseDuration } from '../../lib/units.ts'
 import type { TagRule } from '../../metrics/envoy-tags.ts'
 import type { MetricStore } from '../../metrics/store.ts'
@@ -25,13 +26,14 @@ export interface StatsdConfig {
 export interface OpenStatsdOptions {
   readonly config: StatsdConfig
   readonly tagRules: readonly TagRule[]
+  readonly access?: Access
   readonly metrics: MetricStore
   readonly gate: Gate
   readonly log: Log
 }
 
 /** The receiver that the configuration asks for. Throws SC1205 when the mapping file cannot be used. */
-export function openStatsd({ config, tagRules, metrics, gate, log }: OpenStatsdOptions): StatsdReceiver {
+export function openStatsd({ config, tagRules, access, metrics, gate, log }: OpenStatsdOptions): StatsdReceiver {
   return createStatsdReceiver({
     udp: hostPort(config.udp),
     tcp: hostPort(config.tcp),
@@ -44,6 +46,7 @@ export function openStatsd({ config, tagRules, metrics, gate, log }: OpenStatsdO
     instanceTag: config.instanceTag,
     mapper: config.mapping === '' ? null : readMapping(config.mapping),
     tagRules,
+    ...(access && { access }),
     metrics,
     gate,
     log,

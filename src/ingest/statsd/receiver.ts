@@ -1,3 +1,4 @@
+import type { Access } from '../../lib/access.ts'
 import { createEnvoyNames } from '../../metrics/envoy-names.ts'
 import { ENVOY_TAGS, type TagRule } from '../../metrics/envoy-tags.ts'
 import type { MetricStore } from '../../metrics/store.ts'
@@ -47,6 +48,8 @@ export interface StatsdOptions {
   readonly receiveBufferBytes: number
   readonly connectionsMax: number
   readonly idleMs: number
+  /** Of the TCP listener; everybody's, without TLS, where it is absent. */
+  readonly access?: Access
   readonly metrics: MetricStore
   /** Closed while the journal has no room: datagrams are dropped and counted, connections are not read. */
   readonly gate: Gate
@@ -78,6 +81,7 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
     ...(options.clock !== undefined && { clock: options.clock }),
   })
   const shared = { collector, gate, log, connectionsMax, idleMs, receiveBufferBytes: options.receiveBufferBytes }
+  const access = options.access === undefined ? {} : { access: options.access }
   const udp: UdpListener | null =
     options.udp === null
       ? null
@@ -89,7 +93,9 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
           onDatagram: (bytes, host) => collector.take(bytes, 0, bytes.length, host),
         })
   const tcp: StreamListener | null =
-    options.tcp === null ? null : createStreamListener({ ...shared, listen: options.tcp, option: 'ingest.statsd.tcp' })
+    options.tcp === null
+      ? null
+      : createStreamListener({ ...shared, ...access, listen: options.tcp, option: 'ingest.statsd.tcp' })
   const unix: UnixDatagramListener | null =
     options.unix === ''
       ? null

@@ -1,6 +1,8 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { SidecastError } from '../../errors.ts'
+import { type Access, openAccess } from '../../lib/access.ts'
 import type { Gate } from '../grpc/index.ts'
 import type { StatsdCollector } from './collector.ts'
 import { KEY_BYTES_MAX } from './line.ts'
@@ -32,12 +34,15 @@ export interface StreamOptions {
   readonly listen: { readonly host: string; readonly port: number } | { readonly path: string }
   readonly option: string
   readonly collector: StatsdCollector
+  /** Everybody's, without TLS, where it is absent. */
+  readonly access?: Access
   readonly gate: Gate
   readonly connectionsMax: number
   readonly idleMs: number
 }
 
 const LINE_BYTES_MAX = 2 * KEY_BYTES_MAX
+const HANDSHAKE_MS = 10_000
 /** DogStatsD allows 64 KiB. */
 const PACKET_BYTES_MAX = 1 << 16
 const NEWLINE = 0x0a
@@ -45,8 +50,38 @@ const NEWLINE = 0x0a
 export function createStreamListener(options: StreamOptions): StreamListener {
   const { listen, option, gate, connectionsMax, idleMs } = options
   const counters: StreamCounters = { connections: 0, bytes: 0, refused: 0, idle: 0, broken: 0, open: 0 }
+  const { tls, senders } = options.access ?? openAccess()
   const open = new Set<Socket>()
-  const server: Server = createServer((socket) => {
+  /** Those that wait because their sender is over its bytes a second. */
+  const held = new Set<Socket>()
+  let server: Server | undefined
+
+  function listener(): Server {
+    const made =
+      tls === null
+        ? createServer(take)
+        : createTlsServer({ ...tls.options(), handshakeTimeout: HANDSHAKE_MS }, (socket: TLSSocket) => {
+            socket.on('error', () => {})
+            if (tls.admit(socket)) take(socket)
+          })
+    made.prependListener('connection', count)
+    tls?.watch(made)
+    return made
+  }
+
+  /** Every connection, with TLS before its handshake. Senders on a Unix socket have no address, and no bounds. */
+  function count(socket: Socket): void {
+    if ('path' in listen) return
+    const sender = senders.open(socket.remoteAddress ?? '')
+    if (sender !== null) socket.on('close', () => sender.close())
+    else {
+      counters.refused++
+      socket.destroy()
+    }
+  }
+
+  function take(socket: Socket): void {
+    if (socket.destroyed) return
     if (open.size >= connectionsMax) {
       counters.refused++
       socket.destroy()
@@ -55,8 +90,9 @@ export function createStreamListener(options: StreamOptions): StreamListener {
     open.add(socket)
     counters.connections++
     counters.open = open.size
-    const sender = socket.remoteAddress?.replace(/^::ffff:/, '') ?? 'unix'
-    const reader = new LineReader(options.collector, sender)
+    const from = socket.remoteAddress?.replace(/^::ffff:/, '') ?? 'unix'
+    const sender = senders.find(from)
+    const reader = new LineReader(options.collector, from)
     socket.setTimeout(idleMs, () => {
       counters.idle++
       socket.destroy()
@@ -64,6 +100,8 @@ export function createStreamListener(options: StreamOptions): StreamListener {
     socket.on('data', (chunk: Buffer) => {
       counters.bytes += chunk.length
       reader.push(chunk)
+      const waitMs = sender?.spend(chunk.length) ?? 0
+      if (waitMs > 0) hold(socket, waitMs)
       if (gate.closed) socket.pause()
     })
     socket.on('end', () => reader.end())
@@ -73,9 +111,19 @@ export function createStreamListener(options: StreamOptions): StreamListener {
       counters.open = open.size
     })
     if (gate.closed) socket.pause()
-  })
+  }
+
+  function hold(socket: Socket, ms: number): void {
+    held.add(socket)
+    socket.pause()
+    setTimeout(() => {
+      held.delete(socket)
+      if (!gate.closed) socket.resume()
+    }, ms).unref()
+  }
+
   gate.onOpen(() => {
-    for (const socket of open) socket.resume()
+    for (const socket of open) if (!held.has(socket)) socket.resume()
   })
   let address = ''
   return {
@@ -85,16 +133,18 @@ export function createStreamListener(options: StreamOptions): StreamListener {
     counters,
     async start() {
       if ('path' in listen) removeSocket(listen.path)
+      const made = listener()
+      server = made
       await new Promise<void>((resolve, reject) => {
-        server.once('error', (error) => {
+        made.once('error', (error) => {
           const where = 'path' in listen ? listen.path : `${listen.host}:${listen.port}`
           reject(new SidecastError('SC4101', `${option}: ${where} cannot be bound: ${error.message}`, { cause: error }))
         })
-        server.listen(listen, resolve)
+        made.listen(listen, resolve)
       })
       // Whoever may reach the folder may send: the proxy rarely runs as the same user.
       if ('path' in listen) chmodSync(listen.path, 0o666)
-      const bound = server.address()
+      const bound = made.address()
       address =
         typeof bound === 'string' || bound === null
           ? String(bound)
@@ -103,8 +153,10 @@ export function createStreamListener(options: StreamOptions): StreamListener {
             : `${bound.address}:${bound.port}`
     },
     async stop() {
-      if (!server.listening) return
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      tls?.stop()
+      const made = server
+      if (made?.listening !== true) return
+      const closed = new Promise<void>((resolve) => made.close(() => resolve()))
       // What has reached us is read; the rest stays with its sender, which connects again.
       await new Promise((resolve) => setImmediate(resolve))
       for (const socket of open) socket.destroy()

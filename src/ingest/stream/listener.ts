@@ -1,7 +1,9 @@
-import { readFileSync, statSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { createServer as createTlsServer, type TlsOptions, type Server as TlsServer } from 'node:tls'
+import { setTimeout as wait } from 'node:timers/promises'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { SidecastError } from '../../errors.ts'
+import { type Access, openAccess } from '../../lib/access.ts'
+import type { Sender } from '../../lib/senders.ts'
 import { parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
@@ -19,14 +21,14 @@ export interface StreamListener extends Stage {
 export interface StreamCounters {
   connections: number
   open: number
-  /** Turned away: `connectionsMax` were open. */
+  /** Turned away: `connectionsMax` were open, or as many as one sender may have. */
   refused: number
   /** Ended by us: a message did not end in time, or the handler said so. */
   stalled: number
   closed: number
   /** Connections that a bug of ours ended. */
   faults: number
-  /** TLS handshakes that failed. */
+  /** TLS handshakes that failed, and peers that were not let in after one. */
   handshakes: number
   bytes: number
 }
@@ -49,20 +51,13 @@ export interface StreamPeer {
   readonly socket: Socket
 }
 
-export interface StreamTls {
-  /** Paths. */
-  readonly cert: string
-  readonly key: string
-  /** Clients must have a certificate of this authority; '' for any client. */
-  readonly clientCa: string
-}
-
 export interface StreamListenerOptions {
   readonly name: string
   readonly listen: string
   /** Of the configuration, for messages. */
   readonly option: string
-  readonly tls: StreamTls | null
+  /** Everybody's, without TLS, where it is absent. Tokens are not asked for: these protocols have none. */
+  readonly access?: Access
   readonly open: (peer: StreamPeer) => StreamHandler
   readonly log: Log
   readonly connectionsMax?: number
@@ -75,8 +70,6 @@ export interface StreamListenerOptions {
 const CONNECTIONS_MAX = 2000
 const STALL_MS = 30_000
 const SWEEP_MS = 1000
-/** How often certificates are looked at: they are renewed in place. */
-const TLS_CHECK_MS = 30_000
 
 export function createStreamListener(options: StreamListenerOptions): StreamListener {
   return new Listener(options)
@@ -85,6 +78,7 @@ export function createStreamListener(options: StreamListenerOptions): StreamList
 interface Connection {
   readonly socket: Socket
   readonly handler: StreamHandler
+  readonly sender: Sender | null
   /** When the message that has not ended began; NaN: none. */
   heldSinceMs: number
   /** A chunk is being dealt with: time does not count against the peer. */
@@ -106,41 +100,39 @@ class Listener implements StreamListener {
   }
   address: string
   readonly #options: StreamListenerOptions
+  readonly #access: Access
   readonly #clock: () => number
   readonly #connections = new Set<Connection>()
   readonly #sockets = new Set<Socket>()
-  #server: Server | TlsServer | undefined
+  #server: Server | undefined
   #timer: NodeJS.Timeout | undefined
-  #tlsStamp = ''
-  #tlsCheckedMs = 0
   #stopping = false
+  readonly #stopped = new AbortController()
 
   constructor(options: StreamListenerOptions) {
     this.#options = options
+    this.#access = options.access ?? openAccess()
     this.name = options.name
     this.address = options.listen
     this.#clock = options.clock ?? (() => performance.now())
   }
 
   async start(): Promise<void> {
-    const { listen, option, tls, connectionsMax = CONNECTIONS_MAX, stallMs = STALL_MS } = this.#options
-    let server: Server | TlsServer
+    const { listen, option, connectionsMax = CONNECTIONS_MAX, stallMs = STALL_MS } = this.#options
+    const { tls } = this.#access
+    let server: Server
     if (tls === null) server = createServer({ noDelay: true }, (socket) => this.#accept(socket))
     else {
-      this.#tlsStamp = stampOf(tls)
-      const context = { ...this.#readTls(tls), handshakeTimeout: stallMs, requestCert: tls.clientCa !== '' }
-      server = createTlsServer({ ...context, rejectUnauthorized: tls.clientCa !== '' }, (socket) =>
-        this.#accept(socket),
+      server = createTlsServer({ ...tls.options(), handshakeTimeout: stallMs, noDelay: true }, (socket) =>
+        this.#acceptSecure(socket),
       )
       server.on('tlsClientError', () => this.counters.handshakes++)
+      tls.watch(server)
     }
     // With TLS too: sockets count from their first byte.
     server.maxConnections = connectionsMax
     server.on('drop', () => this.counters.refused++)
-    server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket)
-      socket.on('close', () => this.#sockets.delete(socket))
-    })
+    server.prependListener('connection', (socket: Socket) => this.#count(socket))
     const { host, port } = parseAddress(listen)!
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => {
@@ -159,7 +151,9 @@ class Listener implements StreamListener {
   async stop(deadline: AbortSignal): Promise<void> {
     if (this.#stopping) return
     this.#stopping = true
+    this.#stopped.abort()
     clearInterval(this.#timer)
+    this.#access.tls?.stop()
     const closed = new Promise<void>((resolve) => {
       if (this.#server === undefined) resolve()
       else this.#server.close(() => resolve())
@@ -184,7 +178,29 @@ class Listener implements StreamListener {
     deadline.removeEventListener('abort', destroyAll)
   }
 
+  /** Every connection, with TLS before its handshake. */
+  #count(socket: Socket): void {
+    const sender = this.#access.senders.open(socket.remoteAddress ?? '')
+    if (sender === null) {
+      this.counters.refused++
+      socket.destroy()
+      return
+    }
+    this.#sockets.add(socket)
+    socket.on('close', () => {
+      this.#sockets.delete(socket)
+      sender.close()
+    })
+  }
+
+  #acceptSecure(socket: TLSSocket): void {
+    socket.on('error', () => {})
+    if (this.#access.tls!.admit(socket)) this.#accept(socket)
+    else this.counters.handshakes++
+  }
+
   #accept(socket: Socket): void {
+    if (socket.destroyed) return
     const { counters } = this
     const host = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
     const peer = `${host.includes(':') ? `[${host}]` : host}:${socket.remotePort ?? 0}`
@@ -193,7 +209,15 @@ class Listener implements StreamListener {
     socket.setKeepAlive(true, 60_000)
     socket.on('error', () => {}) // It closes, which is all there is to do.
     const handler = this.#options.open({ peer, host, socket })
-    const connection: Connection = { socket, handler, heldSinceMs: Number.NaN, busy: false, done: Promise.resolve() }
+    const sender = this.#access.senders.find(socket.remoteAddress ?? '')
+    const connection: Connection = {
+      socket,
+      handler,
+      sender,
+      heldSinceMs: Number.NaN,
+      busy: false,
+      done: Promise.resolve(),
+    }
     this.#connections.add(connection)
     connection.done = this.#serve(connection).finally(() => {
       this.#connections.delete(connection)
@@ -203,13 +227,15 @@ class Listener implements StreamListener {
   }
 
   async #serve(connection: Connection): Promise<void> {
-    const { socket, handler } = connection
+    const { socket, handler, sender } = connection
     const { counters } = this
     try {
       for await (const chunk of socket as AsyncIterable<Buffer>) {
         counters.bytes += chunk.length
         connection.busy = true
         const isGood = await this.#guard(handler.onChunk(chunk), false)
+        const waitMs = sender?.spend(chunk.length) ?? 0
+        if (waitMs > 0 && !this.#stopping) await this.#pause(waitMs)
         connection.busy = false
         // From the begin of the message, not from its last byte: who drips bytes gains nothing.
         if (!handler.holds) connection.heldSinceMs = Number.NaN
@@ -224,6 +250,11 @@ class Listener implements StreamListener {
     await this.#guard(handler.onEnd(), undefined)
   }
 
+  /** A sender over its bytes a second is not read, so that its window closes. Ends early when we stop. */
+  async #pause(ms: number): Promise<void> {
+    await wait(ms, undefined, { signal: this.#stopped.signal }).catch(() => {})
+  }
+
   /** A bug that one sender's bytes bring to light must not end the process: the connection ends, and the log says why. */
   async #guard<T>(work: Promise<T>, otherwise: T): Promise<T> {
     try {
@@ -236,49 +267,12 @@ class Listener implements StreamListener {
   }
 
   #sweep(): void {
-    const { stallMs = STALL_MS, tls } = this.#options
+    const { stallMs = STALL_MS } = this.#options
     const now = this.#clock()
     for (const { heldSinceMs, busy, socket } of this.#connections) {
       if (busy || !(now - heldSinceMs > stallMs)) continue
       this.counters.stalled++
       socket.destroy()
     }
-    if (tls !== null && now - this.#tlsCheckedMs > TLS_CHECK_MS) this.#renew(tls, now)
   }
-
-  #renew(tls: StreamTls, now: number): void {
-    this.#tlsCheckedMs = now
-    try {
-      const stamp = stampOf(tls)
-      if (stamp === this.#tlsStamp) return
-      ;(this.#server as TlsServer).setSecureContext(this.#readTls(tls))
-      this.#tlsStamp = stamp
-      this.#options.log.info({ listener: this.name }, 'certificates were read again')
-    } catch (error) {
-      this.#options.log.warn({ listener: this.name, error }, 'certificates cannot be read; the old ones stay')
-    }
-  }
-
-  #readTls({ cert, key, clientCa }: StreamTls): TlsOptions {
-    const read = (path: string): Buffer => {
-      try {
-        return readFileSync(path)
-      } catch (cause) {
-        const { code } = cause as NodeJS.ErrnoException
-        throw new SidecastError('SC4101', `${this.#options.option}: ${path} cannot be read: ${code}`, { cause })
-      }
-    }
-    const files = { cert: read(cert), key: read(key), minVersion: 'TLSv1.2' as const }
-    return clientCa === '' ? files : { ...files, ca: read(clientCa) }
-  }
-}
-
-function stampOf({ cert, key, clientCa }: StreamTls): string {
-  return [cert, key, clientCa]
-    .filter((path) => path !== '')
-    .map((path) => {
-      const stat = statSync(path, { throwIfNoEntry: false })
-      return stat === undefined ? '' : `${stat.ino}/${stat.size}/${stat.mtimeMs}`
-    })
-    .join(' ')
 }

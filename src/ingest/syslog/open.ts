@@ -7,7 +7,7 @@ export interface SyslogConfig {
   /** '': off. */
   readonly udp: string
   readonly tcp: string
-  readonly tls: { readonly listen: string; readonly cert: string; readonly key: string; readonly clientCa: string }
+  readonly tls: { readonly listen: string }
   readonly preset: string
   readonly format: string
   readonly node: string
@@ -19,7 +19,7 @@ export interface SyslogConfig {
 /** The receiver of `ingest.syslog`; null when it is off. */
 export function openSyslog(
   config: SyslogConfig,
-  parts: Pick<SyslogReceiverOptions, 'writer' | 'origins' | 'gate' | 'onDecoded' | 'log'>,
+  parts: Pick<SyslogReceiverOptions, 'writer' | 'origins' | 'access' | 'gate' | 'onDecoded' | 'log'>,
 ): SyslogReceiver | null {
   const { udp, tcp, tls, node, offsetMinutes } = config
   if (udp === '' && tcp === '' && tls.listen === '') return null
@@ -27,7 +27,7 @@ export function openSyslog(
     ...parts,
     udp,
     tcp,
-    tls,
+    tls: tls.listen,
     node,
     offsetMinutes,
     createParser: configuredParser(config, 'ingest.syslog'),

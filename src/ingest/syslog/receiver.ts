@@ -1,3 +1,4 @@
+import type { Access } from '../../lib/access.ts'
 import { createGenerations } from '../../lib/generations.ts'
 import { parseAddress } from '../../lib/units.ts'
 import type { LaneGate } from '../../pipeline/lane.ts'
@@ -16,7 +17,6 @@ import {
   type StreamHandler,
   type StreamListener,
   type StreamPeer,
-  type StreamTls,
 } from '../stream/listener.ts'
 import { createUdpListener, type UdpCounters, type UdpListener } from '../stream/udp.ts'
 import { SyslogFrames } from './frames.ts'
@@ -52,7 +52,9 @@ export interface SyslogReceiverOptions {
   /** host:port; '' for none. */
   readonly udp: string
   readonly tcp: string
-  readonly tls: { readonly listen: string } & StreamTls
+  readonly tls: string
+  /** Of the two stream listeners; everybody's, without TLS, where it is absent. */
+  readonly access?: { readonly tcp: Access; readonly tls: Access }
   /** A parser for one sender: it may remember which form came last. */
   readonly createParser: () => LineParser
   readonly writer: EntryWriter
@@ -113,7 +115,7 @@ class Receiver implements SyslogReceiver {
     this.#clock = options.clock ?? Date.now
     this.#whenOpen = createGateWait(options.gate)
     this.#senders = createGenerations(this.#limits.sendersMax)
-    const { udp, tcp, tls, gate, log } = options
+    const { udp, tcp, tls, access, gate, log } = options
     const { receiveBufferBytes } = this.#limits
     const onDatagram = (bytes: Buffer, host: string): void => this.#onDatagram(bytes, host)
     this.#udp =
@@ -128,8 +130,8 @@ class Receiver implements SyslogReceiver {
             onDatagram,
             log,
           })
-    this.#tcp = tcp === '' ? null : this.#stream('syslog-tcp', tcp, 'ingest.syslog.tcp', null)
-    this.#tls = tls.listen === '' ? null : this.#stream('syslog-tls', tls.listen, 'ingest.syslog.tls.listen', tls)
+    this.#tcp = tcp === '' ? null : this.#stream('syslog-tcp', tcp, 'ingest.syslog.tcp', access?.tcp)
+    this.#tls = tls === '' ? null : this.#stream('syslog-tls', tls, 'ingest.syslog.tls.listen', access?.tls)
   }
 
   get addresses() {
@@ -170,11 +172,12 @@ class Receiver implements SyslogReceiver {
     this.#commitNow()
   }
 
-  #stream(name: string, listen: string, option: string, tls: StreamTls | null): StreamListener {
+  #stream(name: string, listen: string, option: string, access: Access | undefined): StreamListener {
     const { connectionsMax, stallMs, sweepMs } = this.#limits
     const { log } = this.#options
     const open = (peer: StreamPeer): StreamHandler => this.#openStream(peer)
-    return createStreamListener({ name, listen, option, tls, open, log, connectionsMax, stallMs, sweepMs })
+    const limits = { connectionsMax, stallMs, sweepMs }
+    return createStreamListener({ name, listen, option, ...(access && { access }), open, log, ...limits })
   }
 
   #openStream({ host }: StreamPeer): StreamHandler {

@@ -30,7 +30,6 @@ async function start(options: Partial<FluentdReceiverOptions> = {}, holdsSync = 
   const decoded: Started['decoded'] = []
   const receiver = createFluentdReceiver({
     listen: '127.0.0.1:0',
-    tls: null,
     createParser: () => createPreset('auto')!,
     writer: writing.writer,
     origins: createOrigins(),

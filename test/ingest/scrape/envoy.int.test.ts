@@ -45,7 +45,6 @@ beforeAll(async () => {
   writing = createWriting()
   fluentd = createFluentdReceiver({
     listen: '127.0.0.1:0',
-    tls: null,
     createParser: () => createPreset('auto')!,
     writer: writing.writer,
     origins: createOrigins(),

@@ -9,7 +9,6 @@ test('a bug in the handling of one connection ends that connection, and nothing 
     name: 'test',
     listen: '127.0.0.1:0',
     option: 'test.listen',
-    tls: null,
     log: silentLog,
     open: () => ({
       holds: false,

@@ -11,6 +11,9 @@ import { createPreset } from '../../../src/ingest/lines/presets/index.ts'
 import { openScrape, type ScrapeConfig } from '../../../src/ingest/scrape/open.ts'
 import { createStreamListener } from '../../../src/ingest/stream/listener.ts'
 import { createSyslogReceiver } from '../../../src/ingest/syslog/receiver.ts'
+import { type Access, openAccess } from '../../../src/lib/access.ts'
+import type { ServerTlsConfig } from '../../../src/lib/tls.ts'
+import { createTlsGuard } from '../../../src/lib/tls-guard.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createWriting } from '../../support/entry-writing.ts'
 import { createManualGate } from '../../support/manual-gate.ts'
@@ -71,13 +74,21 @@ function dial(address: string, options: object = {}): Promise<TLSSocket> {
   })
 }
 
+function secure(config: ServerTlsConfig): Access {
+  return {
+    ...openAccess(),
+    tls: createTlsGuard({ name: 'test', config, option: 'test.listen', log: silentLog, everyMs: 10 }),
+  }
+}
+
 describe('syslog over TLS (RFC 5425)', () => {
   async function start(clientCa: string) {
     const writing = createWriting()
     const receiver = createSyslogReceiver({
       udp: '',
       tcp: '',
-      tls: { listen: '127.0.0.1:0', cert: path('server.pem'), key: path('server.key'), clientCa },
+      tls: '127.0.0.1:0',
+      access: { tcp: openAccess(), tls: secure({ cert: path('server.pem'), key: path('server.key'), clientCa }) },
       createParser: () => createPreset('auto')!,
       writer: writing.writer,
       origins: createOrigins(),
@@ -122,16 +133,13 @@ describe('a listener with TLS', () => {
   test('reads certificates again when they are renewed, and keeps the old ones when they are broken', async () => {
     copyFileSync(path('server.pem'), path('live.pem'))
     copyFileSync(path('server.key'), path('live.key'))
-    let now = 0
     const listener = createStreamListener({
       name: 'test',
       listen: '127.0.0.1:0',
       option: 'test.listen',
-      tls: { cert: path('live.pem'), key: path('live.key'), clientCa: '' },
+      access: secure({ cert: path('live.pem'), key: path('live.key'), clientCa: '' }),
       open: () => ({ onChunk: async () => true, onEnd: async () => {}, holds: false }),
       log: silentLog,
-      clock: () => now,
-      sweepMs: 10,
     })
     await listener.start()
     onTestFinished(() => listener.stop(AbortSignal.timeout(500)))
@@ -139,12 +147,10 @@ describe('a listener with TLS', () => {
     expect(await nameOf()).toBe('server')
     copyFileSync(path('renewed.pem'), path('next.pem'))
     renameSync(path('next.pem'), path('live.pem'))
-    now += 60_000
     await new Promise((resolve) => setTimeout(resolve, 50))
     // The key does not fit yet.
     expect(await nameOf()).toBe('server')
     copyFileSync(path('renewed.key'), path('live.key'))
-    now += 60_000
     await vi.waitUntil(async () => (await nameOf()) === 'renewed')
   })
 
@@ -153,7 +159,7 @@ describe('a listener with TLS', () => {
       name: 'test',
       listen: '127.0.0.1:0',
       option: 'test.listen',
-      tls: { cert: path('none.pem'), key: path('server.key'), clientCa: '' },
+      access: secure({ cert: path('none.pem'), key: path('server.key'), clientCa: '' }),
       open: () => ({ onChunk: async () => true, onEnd: async () => {}, holds: false }),
       log: silentLog,
     })

@@ -27,7 +27,7 @@ async function start(options: Partial<SyslogReceiverOptions> = {}): Promise<Star
   const receiver = createSyslogReceiver({
     udp: '127.0.0.1:0',
     tcp: '127.0.0.1:0',
-    tls: { listen: '', cert: '', key: '', clientCa: '' },
+    tls: '',
     createParser: () => createPreset('auto')!,
     writer: writing.writer,
     origins: createOrigins(),
@@ -159,7 +159,7 @@ describe('the syslog receiver', () => {
       ...({} as SyslogReceiverOptions),
       udp: '',
       tcp: started.receiver.addresses.tcp!,
-      tls: { listen: '', cert: '', key: '', clientCa: '' },
+      tls: '',
       createParser: () => createPreset('auto')!,
       writer: started.writing.writer,
       origins: createOrigins(),
