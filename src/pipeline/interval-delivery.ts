@@ -56,7 +56,7 @@ export interface IntervalDeliveryOptions<A extends Aggregate> {
   readonly log: Log
   /** Intervals begin at multiples of it since 1970. */
   readonly intervalMs: number
-  /** How long after its end an interval waits for segments that are on their way to the disk. */
+  /** How long after its end an interval waits for segments that are on their way to the disk; at most its own length. */
   readonly graceMs?: number
   /** Segments of one part: bounds what a restart reads again. */
   readonly segmentsMax?: number
@@ -209,7 +209,8 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
 
   /** Never more than one interval and its grace from now: a clock that went back does not keep an interval open. */
   #closesMs({ index }: Open<A>): number {
-    const { intervalMs, graceMs = GRACE_MS, clock } = this.#options
+    const { intervalMs, clock } = this.#options
+    const { graceMs = Math.min(GRACE_MS, intervalMs) } = this.#options
     const closesMs = (index + 1) * intervalMs + graceMs
     return closesMs - clock.now() > intervalMs + graceMs ? clock.now() : closesMs
   }

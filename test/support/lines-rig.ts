@@ -29,7 +29,7 @@ const LIMITS = { segmentBytesMax: 64 << 20, segmentRowsMax: 1_000_000, segmentAg
 
 export async function openLinesRig(
   dir: string,
-  options: { rowsMax?: number; flushMs?: number; journal?: Partial<JournalOptions> } = {},
+  options: { rowsMax?: number; flushMs?: number; clock?: () => number; journal?: Partial<JournalOptions> } = {},
 ): Promise<LinesRig> {
   const journal = await openJournal({ dir, worker: 0, limits: LIMITS, ...options.journal })
   const resolver = createIdentityResolver()
@@ -48,6 +48,7 @@ export async function openLinesRig(
     live: [],
     log: silentLog,
     ...(options.flushMs === undefined ? {} : { flushMs: options.flushMs }),
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
   })
   const decoder = createAlsDecoder({
     builders: lane.builders,

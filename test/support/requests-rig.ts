@@ -1,0 +1,94 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
+import type { JournalOptions } from '../../src/pipeline/journal.ts'
+import type { Segment } from '../../src/pipeline/segment.ts'
+import { type LinesRig, openLinesRig } from './lines-rig.ts'
+
+/** A real journal and lane that requests are put into one by one, for tests of what reads segments. */
+export interface RequestsRig extends LinesRig {
+  readonly dir: string
+  /** Adds so many requests, each with an id, a trace and a path of its own, and seals them as one segment. */
+  seal(count: number, fill?: (entry: AccessEntry, k: number) => void): Promise<Segment>
+  /** Requests added so far. */
+  readonly added: number
+}
+
+export async function openRequestsRig(
+  options: { dir?: string; journal?: Partial<JournalOptions> } = {},
+): Promise<RequestsRig> {
+  const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'sidecast-requests-'))
+  if (options.dir === undefined) onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+  // Sealed by the test alone: a lane whose clock has come to the end finds every segment old.
+  let sealing = false
+  const rig = await openLinesRig(dir, {
+    clock: () => (sealing ? Number.MAX_SAFE_INTEGER : Date.now()),
+    journal: { limits: LIMITS, ...options.journal },
+  })
+  const origin = rig.origins.of({ source: 'als', nodeId: NODE, precisionNs: 1 })
+  let added = 0
+  const whole: RequestsRig = {
+    ...rig,
+    dir,
+    get added() {
+      return added
+    },
+    async seal(count, fill = () => {}) {
+      const nowMs = Date.now()
+      for (let k = 0; k < count; k++) {
+        const { entry } = rig.writer
+        request(entry, added + k, nowMs)
+        fill(entry, added + k)
+        if (!rig.writer.add(origin)) throw new Error('the journal has no room')
+      }
+      added += count
+      const { segmentId } = rig.journal
+      rig.writer.commit()
+      sealing = true
+      await rig.lane.synced()
+      sealing = false
+      await rig.journal.settled()
+      for (const segment of rig.journal.segments()) if (segment.id === segmentId) return segment
+      throw new Error('the segment is gone')
+    },
+  }
+  onTestFinished(() => rig.stop())
+  return whole
+}
+
+const LIMITS = { segmentBytesMax: 64 << 20, segmentRowsMax: 1 << 20, segmentAgeMsMax: 3_600_000, diskBytesMax: 1 << 30 }
+const NODE = 'sidecar~10.0.0.7~web-1.shop~shop.svc.cluster.local'
+
+/** A request like many, told apart by `number`: its ids, path and duration follow from it. */
+export function request(entry: AccessEntry, number: number, endMs: number): void {
+  const durationNs = 1_000_000 + (number % 1000) * 250_000
+  const startMs = endMs - durationNs / 1e6
+  entry.startSeconds = Math.floor(startMs / 1000)
+  entry.startNanos = Math.round((startMs % 1000) * 1e6)
+  entry.durationNs = durationNs
+  entry.rxEndNs = 10_000
+  entry.upTxBeginNs = 100_000
+  entry.upTxEndNs = 120_000
+  entry.upRxBeginNs = durationNs - 200_000
+  entry.upRxEndNs = durationNs - 100_000
+  entry.downTxBeginNs = durationNs - 150_000
+  entry.downTxEndNs = durationNs
+  entry.method = 'GET'
+  entry.path = `/item/${number}`
+  entry.authority = 'checkout.shop.svc.cluster.local'
+  entry.protocol = 'HTTP/1.1'
+  entry.scheme = 'http'
+  entry.code = 200
+  entry.responseCodeDetails = 'via_upstream'
+  entry.attempts = 1
+  entry.upstreamCluster = 'outbound|80||checkout.shop.svc.cluster.local'
+  entry.upstreamHost = '10.0.1.5:8080'
+  entry.route = 'default'
+  entry.downstreamWireReceived = 300
+  entry.downstreamWireSent = 1200
+  entry.requestId = `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`
+  entry.traceId = (BigInt(number) * 0x9e3779b97f4a7c15n + 1n).toString(16).padStart(32, '0').slice(-32)
+  entry.spanId = (number + 1).toString(16).padStart(16, '0')
+}
