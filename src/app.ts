@@ -1,10 +1,7 @@
 import { resolve } from 'node:path'
-import { readBoot } from './adapters/clickhouse/boot.ts'
-import { type ClickHouse, createClickHouse } from './adapters/clickhouse/client.ts'
-import { migrate } from './adapters/clickhouse/migrations.ts'
-import { createStoreRetention, rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
+import { openClickHouse } from './adapters/clickhouse/open.ts'
+import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
-import { createClickHouseSink } from './adapters/clickhouse/sink.ts'
 import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
 import type { Config } from './config.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
@@ -28,7 +25,7 @@ import { openSlos } from './query/slo/load.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
 import { createSafety } from './safety.ts'
 import { createStatus } from './status.ts'
-import { createStore, type Store } from './store/supervisor.ts'
+import { createStore } from './store/supervisor.ts'
 import type { Log } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { VERSION } from './version.ts'
@@ -61,12 +58,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   const safety = createSafety({ config, log })
   const slos = await openSlos(config.slo.files, log)
 
-  // Store: the embedded engine, or a server.
-  const embedded = config.store.clickhouse.url === '' ? createStore(storeOptions(config, data, log)) : undefined
-  const writer = clickhouseOf(config, embedded, 'writer', log)
-  const reader = clickhouseOf(config, embedded, 'reader', log)
-
-  // Journal, and the sink that reads it.
+  // Journal, and the store that reads it: the embedded engine, a server or a cluster.
   const journal = await openJournal({
     dir: resolve(data, 'journal'),
     worker: 0,
@@ -81,25 +73,22 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     clock,
     log,
   })
-  const sink = createClickHouseSink({
-    clickhouse: writer,
-    log,
-    clock,
-    readsFiles: embedded !== undefined,
+  const embedded = config.store.clickhouse.url === '' ? createStore(storeOptions(config, data, log)) : undefined
+  const store = await openClickHouse({
+    config: config.store.clickhouse,
+    embedded,
+    data,
     retention,
-    kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
-    keysMax: config.rollup.keysMax,
-    ...(embedded === undefined ? {} : { boot: await readBoot(data) }),
-  })
-  embedded?.onRestart(() => sink.engineStarted())
-  const delivery = createDelivery({ sink, journal, clock, log })
-  const disk = createStoreRetention({
-    clickhouse: writer,
-    log,
-    clock,
     diskBytesMax: parseBytes(config.store.disk.max)!,
-    exclusive: (work) => sink.exclusive(work),
+    insertTimeoutMs: parseDuration(config.store.clickhouse.insertTimeout)!,
+    keysMax: config.rollup.keysMax,
+    kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
+    clock,
+    log,
+    signal: AbortSignal.timeout(60_000),
   })
+  const { reader, sink, disk } = store
+  const delivery = createDelivery({ sink, journal, clock, log })
 
   // Ingest: one lane, and the receivers that fill it.
   const ledger = createLedger({ journal, dir: data, live: ['prometheus'], clock, log })
@@ -218,12 +207,12 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     const timer = setTimeout(() => deadline.abort(), STOP_MS)
     for (let stage = started.pop(); stage !== undefined; stage = started.pop()) await stage.stop(deadline.signal)
     clearTimeout(timer)
-    await Promise.all([writer.close(), reader.close()])
+    await store.close()
   }
   try {
     if (embedded !== undefined) await start(embedded)
-    await migrate({ clickhouse: writer, retention, log, signal: AbortSignal.timeout(600_000) })
-    ledger.reconcile(await rowsByNode(writer, AbortSignal.timeout(60_000)))
+    await store.migrate(AbortSignal.timeout(600_000))
+    ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
     for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, served, own]) await start(stage)
     for (const stage of receivers.stages) await start(stage)
   } catch (error) {
@@ -243,11 +232,4 @@ function storeOptions(config: Config, data: string, log: Log) {
     readMsMax: parseDuration(config.http.queryTimeout)!,
   }
   return { dir: resolve(data, 'store'), log, limits }
-}
-
-function clickhouseOf(config: Config, embedded: Store | undefined, user: 'reader' | 'writer', log: Log): ClickHouse {
-  const { url, database, username, password } = config.store.clickhouse
-  if (embedded === undefined) return createClickHouse({ url, database, username, password, log, compress: true })
-  const credentials = embedded.credentials[user]
-  return createClickHouse({ url: () => embedded.url, database, ...credentials, log })
 }

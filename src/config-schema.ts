@@ -340,13 +340,57 @@ export const configSchema = object({
   }),
   store: object({
     clickhouse: object({
-      url: Type.String({ default: '', description: 'http(s)://… of a ClickHouse server; empty: the embedded engine' }),
+      url: Type.String({
+        default: '',
+        description:
+          'http(s)://… of a ClickHouse server; several with the same data, or of one cluster, with commas between them; empty: the embedded engine',
+      }),
       database: Type.String({ default: 'sidecast', pattern: '^[A-Za-z_][A-Za-z0-9_]{0,63}$', description: 'Database' }),
       username: Type.String({ default: 'default', description: 'User' }),
       password: Type.String({
         default: '',
         secret: true,
         description: 'Password; better from the environment or a file',
+      }),
+      token: Type.String({ default: '', secret: true, description: 'Bearer token, in place of user and password' }),
+      tls: object(clientTls),
+      insertTimeout: duration('2m', 'Longest time of one insert'),
+      shared: Type.Boolean({
+        default: false,
+        description: 'Other Sidecasts write into the same database. Of a cluster this is always taken for granted',
+      }),
+      cluster: object({
+        name: Type.String({ default: '', description: 'Name in `remote_servers`; empty: one server' }),
+        localDatabase: Type.String({
+          default: '',
+          pattern: '^([A-Za-z_][A-Za-z0-9_]{0,63})?$',
+          description: 'Database of the tables on each server; empty: `<database>_local`',
+        }),
+        replicated: Type.Boolean({ default: true, description: 'Replicated tables; false: a shard is one server' }),
+        keeperPath: Type.String({
+          default: '/clickhouse/tables/{shard}/{database}/{table}',
+          minLength: 1,
+          description: 'Path of a table in Keeper, with macros of the servers',
+        }),
+        replicaName: Type.String({ default: '{replica}', minLength: 1, description: 'Name of a replica' }),
+        shards: Type.Array(
+          object({
+            urls: Type.Array(Type.String({ pattern: '^https?://[^\\s/]+' }), {
+              default: [],
+              minItems: 1,
+              description: 'HTTP URLs of its replicas',
+            }),
+          }),
+          {
+            default: [],
+            description: 'Shards in order; empty: as `system.clusters` says, with protocol and port of `url`',
+          },
+        ),
+        quorum: Type.String({
+          default: '0',
+          pattern: '^(auto|[0-9]{1,2})$',
+          description: '`insert_quorum`: how many replicas have an insert before it counts; 0: one',
+        }),
       }),
     }),
     disk: object({ max: size('50 GiB', 'Past it the oldest days of rows go first') }),

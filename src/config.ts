@@ -409,7 +409,7 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
     })
   }
   const url = config.store.clickhouse.url
-  if (url !== '' && !/^https?:\/\/[^\s/]+/.test(url)) {
+  if (url !== '' && !url.split(',').every((one) => /^https?:\/\/[^\s/]+/.test(one.trim()))) {
     findings.push({
       severity: 'error',
       code: 'SC1205',

@@ -38,7 +38,24 @@ export interface InsertsOptions {
   readonly clickhouse: ClickHouse
   /** The engine is on this machine and may read our files. */
   readonly readsFiles: boolean
+  /**
+   * A statement is over some time after its `max_execution_time`, also where nobody can be asked about it: its server is
+   * gone for good, and another one of the same data took its place.
+   */
+  readonly endsByItself?: boolean
+  /** Monotonic, ms. */
+  readonly now?: () => number
 }
+
+interface Unfinished {
+  /** Gives its file free. */
+  readonly release: (() => void) | undefined
+  readonly overMs: number
+}
+
+const DEFAULT_TIMEOUT_MS = 30_000
+/** What a server may take longer than `max_execution_time`: the last block, and the commit in Keeper with its retries. */
+const OVER_MARGIN_MS = 60_000
 
 /** One part for each partition of an insert: larger than any segment (1 048 576 rows, 64 MiB). */
 const ONE_BLOCK = { min_insert_block_size_rows: 4_000_000, min_insert_block_size_bytes: 2 ** 30 }
@@ -52,11 +69,11 @@ const INSERT_SETTINGS = {
 }
 
 export function createInserts(options: InsertsOptions): Inserts {
-  const { clickhouse, readsFiles } = options
+  const { clickhouse, readsFiles, endsByItself = false, now = () => performance.now() } = options
   const prefix = `insert-${randomBytes(6).toString('hex')}`
   let statements = 0
-  /** Statements whose end we did not learn, with what gives their file free. */
-  const unfinished = new Map<string, () => void>()
+  /** Statements whose end we did not learn. */
+  const unfinished = new Map<string, Unfinished>()
 
   async function file(file: InsertFile, signal: AbortSignal): Promise<void> {
     const options: ExecuteOptions = {
@@ -68,7 +85,7 @@ export function createInserts(options: InsertsOptions): Inserts {
         max_execution_time: Math.ceil(file.timeoutMs / 1000),
       },
     }
-    await tracked(file.hold?.(), async (queryId) => {
+    await tracked({ release: file.hold?.(), timeoutMs: file.timeoutMs }, async (queryId) => {
       if (readsFiles && !GLOB.test(file.path)) {
         await clickhouse.execute(fromFile(clickhouse.database, file), { ...options, queryId })
       } else {
@@ -79,12 +96,16 @@ export function createInserts(options: InsertsOptions): Inserts {
   }
 
   async function select(statement: Statement, options: Omit<ExecuteOptions, 'queryId'>): Promise<void> {
-    await tracked(undefined, (queryId) => clickhouse.execute(statement, { ...options, queryId }))
+    const { timeoutMs = DEFAULT_TIMEOUT_MS } = options
+    await tracked({ timeoutMs }, (queryId) => clickhouse.execute(statement, { ...options, timeoutMs, queryId }))
   }
 
-  async function tracked(release: (() => void) | undefined, work: (queryId: string) => Promise<void>): Promise<void> {
+  async function tracked(
+    of: { readonly release?: (() => void) | undefined; readonly timeoutMs: number },
+    work: (queryId: string) => Promise<void>,
+  ): Promise<void> {
     const queryId = `${prefix}-${++statements}`
-    unfinished.set(queryId, release ?? (() => {}))
+    unfinished.set(queryId, { release: of.release, overMs: now() + of.timeoutMs + OVER_MARGIN_MS })
     try {
       await work(queryId)
     } catch (error) {
@@ -96,13 +117,14 @@ export function createInserts(options: InsertsOptions): Inserts {
   }
 
   function finish(queryId: string): void {
-    unfinished.get(queryId)?.()
+    unfinished.get(queryId)?.release?.()
     unfinished.delete(queryId)
   }
 
   async function quiet(signal: AbortSignal): Promise<boolean> {
-    for (const queryId of [...unfinished.keys()]) {
-      if (!(await clickhouse.end(queryId, signal))) return false
+    for (const [queryId, { overMs }] of [...unfinished]) {
+      const over = endsByItself && now() > overMs
+      if (!over && !(await clickhouse.end(queryId, signal))) return false
       finish(queryId)
     }
     return true

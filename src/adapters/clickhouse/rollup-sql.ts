@@ -92,11 +92,20 @@ export function correctMinutesSql(database: string, keysMax: number): string {
   const keys = ROLLUP_KEYS.join(', ')
   const rows = rowsWithKeys(db, `${COUNTS} AND ${IN_DAYS} AND ${inMinutes(MINUTE)}`, keysMax)
   return correction(database, 'latency_1m', {
-    wanted: `SELECT minute, ${keys}, ${COMBINED.map(({ name }) => `d_${name}`).join(', ')}
-      FROM (SELECT minute, ${keys}, cityHash64(minute, ${keys}) AS h, ${scalarsFromRows()} FROM (${rows}) GROUP BY minute, ${keys}) AS a
-      INNER JOIN (${histogramsFromRows(rows)}) AS b USING (h)`,
+    wanted: wantedOfRows(rows),
     stored: `SELECT minute, ${keys}, ${fromRollup()} FROM ${db}.latency_1m
       WHERE ${daysOf('latency_1m.minute')} AND ${inMinutes('latency_1m.minute')} GROUP BY minute, ${keys}`,
+  })
+}
+
+/** Adds to `latency_1m` what the rows of `{segment}` come to, for who knows that it has nothing of them. `{days}`: theirs. */
+export function addSegmentSql(database: string, keysMax: number): string {
+  const db = quoteName(database)
+  const keys = ROLLUP_KEYS.join(', ')
+  const rows = rowsWithKeys(db, `${COUNTS} AND segment = {segment:String} AND ${IN_DAYS}`, keysMax)
+  return correction(database, 'latency_1m', {
+    wanted: wantedOfRows(rows),
+    stored: `SELECT minute, ${keys}, ${fromRollup()} FROM ${db}.latency_1m WHERE 0 GROUP BY minute, ${keys}`,
   })
 }
 
@@ -110,6 +119,13 @@ export function correctHourSql(database: string): string {
     stored: `SELECT hour, ${keys}, ${fromRollup()} FROM ${db}.latency_1h
       WHERE hour >= toDateTime({from:UInt32}, 'UTC') AND hour < toDateTime({to:UInt32}, 'UTC') GROUP BY hour, ${keys}`,
   })
+}
+
+function wantedOfRows(rows: string): string {
+  const keys = ROLLUP_KEYS.join(', ')
+  return `SELECT minute, ${keys}, ${COMBINED.map(({ name }) => `d_${name}`).join(', ')}
+    FROM (SELECT minute, ${keys}, cityHash64(minute, ${keys}) AS h, ${scalarsFromRows()} FROM (${rows}) GROUP BY minute, ${keys}) AS a
+    INNER JOIN (${histogramsFromRows(rows)}) AS b USING (h)`
 }
 
 const MINUTE = 'toStartOfMinute(toDateTime(end_time))'

@@ -11,6 +11,7 @@ import { isPoison, storeError } from './failure.ts'
 import { createInserts, type Inserts } from './insert.ts'
 import { metricsDroppedBefore, rowsDroppedBefore } from './retention.ts'
 import { createRollups, type Rollups } from './rollups.ts'
+import { createSharedRollups } from './rollups-shared.ts'
 import {
   type Difference,
   dateOf,
@@ -82,6 +83,11 @@ export interface ClickHouseSinkOptions {
   /** Keys of one minute that a rebuilt rollup may have. */
   readonly keysMax: number
   readonly insertTimeoutMs?: number
+  /**
+   * Others write into the same tables. `replicated`: its servers are replicas, so an INSERT whose server is gone may be
+   * repeated at another one with the same token, which Keeper tells to all of them together with the part.
+   */
+  readonly shared?: { readonly replicated: boolean }
   /** Whether the machine runs since the last segment was sent. Absent: not known, so it counts as started anew. */
   readonly boot?: Boot
 }
@@ -139,14 +145,18 @@ class Sink implements ClickHouseSink {
   /** Until the rollups of what was stored lately have been looked at after the machine was started. */
   #powerLost: boolean
   #settling = false
+  /** As found last: no INSERT of ours whose end was not learnt can still be running. */
+  #quiet = true
   #last: Promise<unknown> = Promise.resolve()
   readonly #stopping = new AbortController()
 
   constructor(options: ClickHouseSinkOptions) {
     this.#options = options
     this.#powerLost = options.boot?.same !== true
-    this.#inserts = createInserts(options)
-    this.#rollups = createRollups({
+    const { shared } = options
+    this.#inserts = createInserts({ ...options, endsByItself: shared?.replicated === true })
+    const create = shared === undefined ? createRollups : createSharedRollups
+    this.#rollups = create({
       ...options,
       inserts: this.#inserts,
       timeoutMs: options.insertTimeoutMs ?? INSERT_TIMEOUT_MS,
@@ -349,7 +359,9 @@ class Sink implements ClickHouseSink {
     }
     const again = [...missing, ...wrong]
     const file = { ...tableOf(segment, table)!, table }
-    await this.#insertDays(segment, file, again, `/${randomBytes(6).toString('hex')}`, signal)
+    // While the first INSERT may still run on a replica that is away, only its own token keeps it from being a second one.
+    const attempt = this.#quiet ? `/${randomBytes(6).toString('hex')}` : ''
+    await this.#insertDays(segment, file, again, attempt, signal)
     const stored = (await storedRows(clickhouse, table, [segment], signal)).get(segment.id)
     const manifest = tableOf(segment, table)!.days
     const left = again.filter((day) => stored?.get(day) !== manifest.get(day))
@@ -373,8 +385,17 @@ class Sink implements ClickHouseSink {
   }
 
   async #waitUntilQuiet(signal: AbortSignal): Promise<void> {
-    if (await this.#inserts.quiet(signal)) return
-    throw new Error('an earlier insert may still be running')
+    const { clickhouse, shared } = this.#options
+    this.#quiet = await this.#inserts.quiet(signal)
+    if (shared?.replicated !== true) {
+      if (!this.#quiet) throw new Error('an earlier insert may still be running')
+      return
+    }
+    // What another replica took has to be here before it can be counted.
+    for (const table of SOURCE_TABLES) {
+      const sql = `SYSTEM SYNC REPLICA ${quoteName(clickhouse.database)}.${table} LIGHTWEIGHT`
+      await clickhouse.execute({ sql, params: {} }, { signal, timeoutMs: LOOKUP_TIMEOUT_MS })
+    }
   }
 
   /**
