@@ -40,4 +40,6 @@ const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter
     prometheus.remoteWrite.url === ''
       ? null
       : (await import('./adapters/remote-write/open.ts')).openRemoteWrite(prometheus.remoteWrite, shared),
+  async ({ adapters: { kafka } }, shared) =>
+    kafka.brokers.length === 0 ? null : (await import('./adapters/kafka/open.ts')).openKafkaOut(kafka, shared),
 ]

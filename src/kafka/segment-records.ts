@@ -12,8 +12,8 @@ import type { SegmentTable } from '../pipeline/segment.ts'
  *   part 5/5   manifest           JSON: times, tables with bytes, rows, days and CRC-32
  *
  * An edge that was killed after the broker's answer sends the segment again, at new offsets: the segment's id and not an
- * offset says what a record is. Each time it is sent has a number of its own (`send`), which only grows for one edge: parts
- * of two sends are never put together, because a segment that was damaged in between has fewer rows.
+ * offset says what a record is. Each time that it is sent has a number of its own (`send`): parts of two sends are never
+ * put together, because a segment that was damaged in between has fewer rows.
  */
 export interface PartHeader {
   /** Of the layout of these records and of the columns in them. */
@@ -32,10 +32,11 @@ export interface PartHeader {
   readonly slice: { readonly table: SegmentTable['table']; readonly offset: number } | null
 }
 
-/** Grows with every send of one edge. */
+/** One attempt to send one segment. */
 export interface Send {
-  /** Of the process: 13 characters that sort. */
+  /** Of the process: that of its journal, 13 characters. */
   readonly epoch: string
+  /** Grows with every send of the process, which begins one when the one before is over. */
   readonly number: number
 }
 
@@ -110,11 +111,6 @@ export function decodeHeader(headers: ReadonlyMap<string, string>): PartHeader |
 }
 
 const EDGE = /^[0-9A-Za-z._-]{1,64}$/
-
-export function compareSends(a: Send, b: Send): number {
-  if (a.epoch !== b.epoch) return a.epoch < b.epoch ? -1 : 1
-  return a.number - b.number
-}
 
 export function encodeManifest(manifest: Manifest): Buffer {
   return Buffer.from(JSON.stringify(manifest))

@@ -100,16 +100,15 @@ class Sink implements KafkaSink {
   }
 
   async #send(segment: Segment, doubt: boolean, signal: AbortSignal): Promise<void> {
-    const { encode, clock } = this.#options
+    const { encode } = this.#options
     const { counters } = this
     this.#producer ??= this.#options.producer()
     const producer = await this.#producer
     const number = ++this.#attempts
-    const beganMs = clock.now()
+    const beganMs = performance.now()
     for await (const records of encode(segment, { producer, batchBytesMax: counters.batchBytesMax, doubt, number })) {
       signal.throwIfAborted()
-      if (Math.abs(clock.now() - beganMs) > SEND_MS_MAX)
-        throw new Error(`Kafka took no segment within ${SEND_MS_MAX} ms`)
+      if (performance.now() - beganMs > SEND_MS_MAX) throw new Error(`Kafka took no segment within ${SEND_MS_MAX} ms`)
       await producer.send(records)
       counters.batches++
       counters.records += records.length
