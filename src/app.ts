@@ -3,6 +3,7 @@ import { openClickHouse } from './adapters/clickhouse/open.ts'
 import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
+import { createAdapters } from './adapters.ts'
 import type { Config } from './config.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
 import { systemClock } from './lib/clock.ts'
@@ -89,6 +90,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   })
   const { reader, sink, disk } = store
   const delivery = createDelivery({ sink, journal, clock, log })
+  const adapters = await createAdapters({ config, data, journal, clock, log })
 
   // Ingest: one lane, and the receivers that fill it.
   const ledger = createLedger({ journal, dir: data, live: ['prometheus'], clock, log })
@@ -140,6 +142,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     store: reader,
     journal,
     delivery,
+    adapters,
     sink,
     disk,
     ledger,
@@ -213,7 +216,8 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     if (embedded !== undefined) await start(embedded)
     await store.migrate(AbortSignal.timeout(600_000))
     ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, disk, mesh, lane, served, own]) await start(stage)
+    for (const stage of [query, sink, journal, ledger, delivery, ...adapters.stages, disk, mesh, lane, served, own])
+      await start(stage)
     for (const stage of receivers.stages) await start(stage)
   } catch (error) {
     await stop()

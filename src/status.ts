@@ -6,6 +6,7 @@ import type { AlsReceiver, AlsStream } from './ingest/als/receiver.ts'
 import type { GrpcServer } from './ingest/grpc/index.ts'
 import type { OtlpHttpServer, OtlpReceiver } from './ingest/otlp/index.ts'
 import type { Clock } from './lib/clock.ts'
+import type { Adapter } from './pipeline/adapter.ts'
 import type { Delivery } from './pipeline/delivery.ts'
 import type { Journal } from './pipeline/journal.ts'
 import type { Lane } from './pipeline/lane.ts'
@@ -25,6 +26,7 @@ export interface StatusParts {
   readonly journal: Journal
   readonly journalBytesMax: number
   readonly delivery: Delivery
+  readonly adapters: { readonly list: readonly Adapter[] }
   readonly sink: ClickHouseSink
   readonly disk: StoreRetention
   readonly ledger: Ledger
@@ -135,6 +137,7 @@ async function report(
       restarts: embedded?.restarts ?? 0,
       error: stats.failures > 0 ? stats.lastError : null,
     },
+    adapters: parts.adapters.list.flatMap(adapterOf),
     disk: {
       journal_bytes: journal.stats().bytesOnDisk,
       journal_bytes_max: parts.journalBytesMax,
@@ -168,6 +171,29 @@ function otlpOf(otlp: OtlpReceiver): StatusReport['receivers'][number] {
     rejected: [logs, metrics, traces].reduce((all, { rejected }) => all + sum(rejected.values()), 0),
     last_error: latest === undefined ? null : `${latest.reason} from ${latest.peer}`,
   }
+}
+
+/** One entry for each sink of an adapter. */
+function adapterOf({ name, endpoint, deliveries }: Adapter): StatusReport['adapters'] {
+  return deliveries.map((delivery) => {
+    const { circuit, lastError, lastAcceptedMs } = delivery.stats()
+    const { segments, bytes, oldestMs } = delivery.backlog()
+    return {
+      name,
+      sink: delivery.sink,
+      endpoint,
+      circuit: circuit.state,
+      failures: circuit.failures,
+      failing_since: iso(circuit.sinceMs),
+      next_attempt: iso(circuit.nextAttemptMs),
+      last_accepted: iso(lastAcceptedMs),
+      last_error: lastError,
+      ...delivery.account(),
+      held_segments: segments,
+      held_bytes: bytes,
+      held_since: iso(oldestMs),
+    }
+  })
 }
 
 /** Nodes with open streams first, those heard last at the top. */

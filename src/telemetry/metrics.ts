@@ -6,7 +6,9 @@ import {
   type MetricValue,
   Registry,
 } from 'prom-client'
+import type { Adapter } from '../pipeline/adapter.ts'
 import type { ServedTotals } from '../pipeline/ledger-served.ts'
+import { adapterMetrics } from './adapter-metrics.ts'
 import { type SafetySource, safetyMetrics } from './safety-metrics.ts'
 
 /**
@@ -86,6 +88,7 @@ export interface MetricSources {
     backlog(): { segments: number; bytes: number; rows: number; oldestMs: number | null }
   }
   readonly sink: { readonly counters: object }
+  readonly adapters: { readonly list: readonly Adapter[] }
   readonly ledger: {
     adapters(): readonly {
       adapter: string
@@ -394,6 +397,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     return oldestMs === null ? 0 : Math.max(0, (sources.clock.now() - oldestMs) / 1000)
   })
   figures('sidecast_store_sink', 'Inserting into the store', () => sources.sink.counters)
+  adapterMetrics(sources.adapters.list, () => sources.clock.now(), { counter, gauge })
   const results = ['received', 'delivered', 'rejected', 'dropped'] as const
   counter(
     'sidecast_adapter_rows_total',

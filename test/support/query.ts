@@ -90,6 +90,7 @@ export const STATUS_REPORT: StatusReport = {
     restarts: 0,
     error: null,
   },
+  adapters: [],
   disk: {
     journal_bytes: 0,
     journal_bytes_max: 1,

@@ -275,6 +275,7 @@ function status(rows: readonly Made[], nowMs: number): StatusReport {
       restarts: 0,
       error: null,
     },
+    adapters: [],
     disk: {
       journal_bytes: 1_000_000,
       journal_bytes_max: 10_737_418_240,
