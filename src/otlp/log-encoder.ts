@@ -64,8 +64,10 @@ class Encoder implements LogEncoder {
     for (let k = 3; k >= 0; k--) writer.big32(ids.trace[k]!)
     writer.byte(16)
     writer.byte(0x4a)
-    writer.fixed32(this.#traceFlags[row]!)
-    writer.byte(0x45)
+    if (this.#traceFlags[row]! !== 0) {
+      writer.fixed32(this.#traceFlags[row]!)
+      writer.byte(0x45)
+    }
     writeCount(writer, LOG_ATTRIBUTE, this.#durationKey, this.#duration[row]!)
     this.#attributes.writeServer(writer, row)
     this.#writeCode(writer, row)
