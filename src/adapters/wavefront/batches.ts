@@ -1,21 +1,19 @@
 import type { Outcome } from '../../pipeline/sink.ts'
-import type { Format, Transport } from './transport.ts'
+import type { Line, Transport } from './transport.ts'
 
 /**
- * Lines on their way to a target, in order, in bodies of a bounded size.
+ * Lines on their way to a target, in order, in bodies of a bounded size. Lines are made while they are sent: no more than
+ * one body of them is in memory.
  *
  *   lines ─► body ─► taken      next body
- *                    too_large  half of it, down to one line
+ *                    too_large  half of it first, down to one line
  *                    refused    counted, next body
- *                    later      stop here; the next attempt begins with the same line
+ *                    later      stop here; the next attempt begins with the same lines
  *
  * What was taken is not sent again by a retry: delta counters and distributions would count twice. After push-back the
  * bodies get smaller, and grow again with each that is taken, as proxies do it.
  */
 export interface LineQueue {
-  add(format: Format, line: string): void
-  /** Lines not settled yet. */
-  readonly length: number
   /** Sends until nothing is left or the target wants a pause. */
   drain(transport: Transport, signal: AbortSignal): Promise<Outcome>
 }
@@ -30,6 +28,7 @@ export interface LineCounters {
 }
 
 export interface LineQueueOptions {
+  readonly lines: Iterator<Line>
   readonly counters: LineCounters
   readonly linesMax?: number
   readonly bytesMax?: number
@@ -44,71 +43,67 @@ const BYTES_MAX = 4 * 1024 * 1024
 const LINES_MIN = 100
 
 export function createLineQueue(options: LineQueueOptions): LineQueue {
-  const { counters, linesMax = LINES_MAX, bytesMax = BYTES_MAX, onRefused } = options
-  const entries: { readonly format: Format; readonly line: string }[] = []
-  let at = 0
+  const { lines, counters, linesMax = LINES_MAX, bytesMax = BYTES_MAX, onRefused } = options
+  /** Read, and not settled yet: at most what one body has. */
+  let waiting: Line[] = []
+  let ended = false
   let room = linesMax
 
-  /** How many lines from `at` go into one body: all of one format. */
+  function fill(): void {
+    let bytes = waiting.reduce((sum, { text }) => sum + text.length, 0)
+    while (!ended && waiting.length < linesMax && bytes < bytesMax) {
+      const next = lines.next()
+      if (next.done === true) ended = true
+      else bytes += waiting[waiting.push(next.value) - 1]!.text.length
+    }
+  }
+
+  /** How many of the waiting ones go into one body: all of one format. */
   function bodyLines(most: number): number {
-    const format = entries[at]!.format
+    const { format } = waiting[0]!
     let bytes = 0
     let count = 0
-    while (at + count < entries.length && count < most && entries[at + count]!.format === format) {
-      bytes += Buffer.byteLength(entries[at + count]!.line)
+    while (count < Math.min(waiting.length, most) && waiting[count]!.format === format) {
+      bytes += Buffer.byteLength(waiting[count]!.text)
       if (count > 0 && bytes > bytesMax) break
       count++
     }
     return count
   }
 
-  function refuse(lines: number, error: Error): void {
-    counters.refused += lines
-    at += lines
-    onRefused?.(lines, error)
-  }
-
   return {
-    add(format, line) {
-      entries.push({ format, line })
-    },
-    get length() {
-      return entries.length - at
-    },
     async drain(transport, signal) {
       let most = room
-      while (at < entries.length) {
+      for (;;) {
+        fill()
+        if (waiting.length === 0) return { status: 'accepted' }
         if (signal.aborted) return { status: 'retry', error: new Error('given up: the process stops') }
-        const lines = bodyLines(most)
-        const { format } = entries[at]!
-        const body = Buffer.from(
-          entries
-            .slice(at, at + lines)
-            .map(({ line }) => line)
-            .join(''),
-        )
+        const count = bodyLines(most)
+        const { format } = waiting[0]!
+        const texts = waiting.slice(0, count).map(({ text }) => text)
+        const body = Buffer.from(texts.join(''))
         const sent = await transport.send(format, body, signal)
+        if (sent.status === 'later') {
+          room = Math.max(Math.min(LINES_MIN, linesMax), Math.min(room, count) >> 1)
+          const { error, afterMs } = sent
+          return { status: 'retry', error, ...(afterMs === undefined ? {} : { afterMs }) }
+        }
+        if (sent.status === 'too_large' && count > 1) {
+          most = count >> 1
+          continue
+        }
+        waiting = waiting.slice(count)
         if (sent.status === 'taken') {
-          counters.sent += lines
+          counters.sent += count
           counters.bodies++
           counters.bytes += body.length
-          at += lines
           room = Math.min(linesMax, room * 2)
-          most = room
-        } else if (sent.status === 'too_large') {
-          if (lines === 1) refuse(1, sent.error)
-          else most = lines >> 1
-        } else if (sent.status === 'refused') refuse(lines, sent.error)
-        else {
-          room = Math.max(Math.min(LINES_MIN, linesMax), Math.min(room, lines) >> 1)
-          return {
-            status: 'retry',
-            error: sent.error,
-            ...(sent.afterMs === undefined ? {} : { afterMs: sent.afterMs }),
-          }
+          most = Math.min(room, most * 2)
+        } else {
+          counters.refused += count
+          onRefused?.(count, sent.error)
         }
       }
-      return { status: 'accepted' }
     },
   }
 }

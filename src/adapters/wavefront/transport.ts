@@ -1,6 +1,12 @@
 /** What a line is, in the words of `?f=`. */
 export type Format = 'wavefront' | 'histogram' | 'trace' | 'spanLogs'
 
+export interface Line {
+  readonly format: Format
+  /** Ends in LF. */
+  readonly text: string
+}
+
 /** Takes whole lines to one target. Does not retry: `batches.ts` does. */
 export interface Transport {
   /** For people: without credentials. */

@@ -1,0 +1,203 @@
+import { finish } from '../../lib/hash.ts'
+import type { NativeBlockColumns } from '../../model/native-read.ts'
+import { OVERFLOW } from '../../model/schema.ts'
+import { rowColumn } from '../../pipeline/row-values.ts'
+
+/**
+ * Which series each row of a block belongs to, by the texts of some of its columns.
+ *
+ *   row ─► number of each column's text ─► tuple of numbers ─► series
+ *                                            (hash table)       (described once, by its texts)
+ *
+ * Different tuples may be one series: texts are made fit for the target before series are told apart, since the target
+ * would put them together, and points of one series and second overwrite each other there.
+ *
+ * Bounded: past `seriesMax`, and past the bounds on texts and tuples, rows go to the series described by `overflow` in
+ * all columns but the first `kept`, so that totals stay exact by those.
+ */
+export interface RowSeries<S> {
+  readonly list: readonly S[]
+  /** Series number of each row; −1 where `describe` says that the row has none. Valid until the next call. */
+  resolve(block: NativeBlockColumns): Int32Array
+  /** Whether a series is one of those that take what the bounds do not let in. */
+  isOverflow(series: number): boolean
+  /** The one for these texts of the first `kept` columns. */
+  overflow(kept: readonly string[]): number
+}
+
+export interface RowSeriesOptions<S> {
+  /** Public columns of the row tables. */
+  readonly columns: readonly string[]
+  /** By the texts of the columns, '' where missing; `key` is the same for what is one series. Null: none. */
+  readonly describe: (texts: readonly string[]) => { readonly key: string; readonly series: S } | null
+  /** Columns, from the first on, that have few texts by their nature. */
+  readonly kept: number
+  /** Series that are not overflow. */
+  readonly seriesMax: number
+}
+
+/** Texts of one column, by number and by size. */
+const TEXTS_MAX = 1 << 17
+const TEXT_BYTES_MAX = 16 * 1024 * 1024
+/** In memory for each text beside its characters. */
+const TEXT_BYTES = 64
+/** Tuples that are looked up; further ones are described each time they come. */
+const TUPLES_MAX = 1 << 17
+const NO_SERIES = -1
+
+export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
+  const { columns, describe, kept, seriesMax } = options
+  const width = columns.length
+  const texts = columns.map(() => new TextNumbers())
+  const list: S[] = []
+  const byKey = new Map<string, number>()
+  let tuples = new Int32Array(width * 1024)
+  let seriesOf = new Int32Array(1024)
+  let slots = new Int32Array(4096)
+  let count = 0
+  const overflows = new Set<number>()
+  let resolved = new Int32Array(0)
+  const tuple = new Int32Array(width)
+
+  function overflow(texts: readonly string[]): number {
+    const described = describe(columns.map((_, k) => (k < kept ? texts[k]! : OVERFLOW)))
+    if (described === null) return NO_SERIES
+    const series = add(described)
+    overflows.add(series)
+    return series
+  }
+
+  function add({ key, series }: { readonly key: string; readonly series: S }): number {
+    const known = byKey.get(key)
+    if (known !== undefined) return known
+    byKey.set(key, list.length)
+    return list.push(series) - 1
+  }
+
+  /** The series of a tuple seen for the first time. */
+  function create(): number {
+    const named = columns.map((_, k) => (tuple[k] === TextNumbers.NONE ? null : texts[k]!.text(tuple[k]!)))
+    const known = named.filter((text) => text !== null)
+    if (known.length < width) return overflow(named.slice(0, kept).map((text) => text ?? OVERFLOW))
+    const described = describe(known)
+    if (described === null) return NO_SERIES
+    if (!byKey.has(described.key) && list.length - overflows.size >= seriesMax) return overflow(known)
+    return add(described)
+  }
+
+  function find(): number {
+    let hash = 0
+    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ tuple[k]!, 0x9e3779b1) + k
+    hash = finish(hash)
+    const mask = slots.length - 1
+    let at = hash & mask
+    for (; slots[at] !== 0; at = (at + 1) & mask) {
+      const from = (slots[at]! - 1) * width
+      let same = true
+      for (let k = 0; same && k < width; k++) same = tuples[from + k] === tuple[k]
+      if (same) return seriesOf[slots[at]! - 1]!
+    }
+    const series = create()
+    if (count === TUPLES_MAX) return series
+    if (count === seriesOf.length) grow()
+    tuples.set(tuple, count * width)
+    seriesOf[count] = series
+    count++
+    if (slots.length < 2 * count) rehash()
+    else slots[at] = count
+    return series
+  }
+
+  function grow(): void {
+    const wider = new Int32Array(2 * tuples.length)
+    wider.set(tuples)
+    tuples = wider
+    const longer = new Int32Array(2 * seriesOf.length)
+    longer.set(seriesOf)
+    seriesOf = longer
+  }
+
+  function rehash(): void {
+    slots = new Int32Array(2 * slots.length)
+    const mask = slots.length - 1
+    for (let number = 0; number < count; number++) {
+      let hash = 0
+      for (let k = 0; k < width; k++) hash = Math.imul(hash ^ tuples[number * width + k]!, 0x9e3779b1) + k
+      let at = finish(hash) & mask
+      while (slots[at] !== 0) at = (at + 1) & mask
+      slots[at] = number + 1
+    }
+  }
+
+  return {
+    list,
+    overflow,
+    isOverflow: (series) => overflows.has(series),
+    resolve(block) {
+      if (resolved.length < block.rows) resolved = new Int32Array(Math.max(block.rows, 2 * resolved.length))
+      const readers = columns.map((name, k) => numbersOf(block, name, texts[k]!))
+      for (let row = 0; row < block.rows; row++) {
+        for (let k = 0; k < width; k++) tuple[k] = readers[k]!(row)
+        resolved[row] = find()
+      }
+      return resolved
+    },
+  }
+}
+
+/** Texts of one column by number, in the order in which they came. */
+class TextNumbers {
+  /** What the bound does not let in. */
+  static readonly NONE = -1
+  readonly #numbers = new Map<string, number>()
+  readonly #texts: string[] = []
+  #bytes = 0
+
+  numberOf(text: string): number {
+    const known = this.#numbers.get(text)
+    if (known !== undefined) return known
+    const bytes = this.#bytes + 2 * text.length + TEXT_BYTES
+    if (this.#texts.length === TEXTS_MAX || bytes > TEXT_BYTES_MAX) return TextNumbers.NONE
+    this.#bytes = bytes
+    this.#numbers.set(text, this.#texts.length)
+    return this.#texts.push(text) - 1
+  }
+
+  text(number: number): string {
+    return this.#texts[number]!
+  }
+}
+
+const UNRESOLVED = -2
+
+/** Number of a row's text. Dictionaries of a block are looked up once for each of their texts. */
+function numbersOf(block: NativeBlockColumns, name: string, texts: TextNumbers): (row: number) => number {
+  const column = rowColumn(block, name)
+  const { dictionary } = column
+  if (dictionary !== null) {
+    const { codes } = dictionary
+    const numbers = new Int32Array(dictionary.texts.length).fill(UNRESOLVED)
+    return (row) => {
+      const code = codes[row]!
+      if (numbers[code] === UNRESOLVED) numbers[code] = texts.numberOf(dictionary.texts[code]!)
+      return numbers[code]!
+    }
+  }
+  if (name === 'response_code' || name === 'grpc_status') {
+    const values = block.numbers(name)
+    const nulls = block.nulls(name)
+    const none = texts.numberOf('')
+    const numbers = new Map<number, number>()
+    return (row) => {
+      if (nulls !== null && nulls[row] === 1) return none
+      const value = values[row]!
+      let number = numbers.get(value)
+      if (number === undefined) {
+        number = texts.numberOf(String(value))
+        numbers.set(value, number)
+      }
+      return number
+    }
+  }
+  return (row) => texts.numberOf(column.text(row))
+}
