@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { openClickHouse } from './adapters/clickhouse/open.ts'
 import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
-import { createPrometheusAdapter } from './adapters/prometheus/adapter.ts'
+import { openPrometheus } from './adapters/prometheus/open.ts'
 import { createAdapters } from './adapters.ts'
 import type { Config } from './config.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
@@ -94,11 +94,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
 
   // Ingest: one lane, and the receivers that fill it.
   const ledger = createLedger({ journal, dir: data, live: ['prometheus'], clock, log })
-  const mesh = createPrometheusAdapter({
-    clock,
-    seriesMax: config.adapters.prometheus.seriesMax,
-    expiryMs: parseDuration(config.adapters.prometheus.expiry)!,
-  })
+  const mesh = openPrometheus(config.adapters.prometheus, clock)
   const resolver = createIdentityResolver({ rules: config.identity.rules })
   const secondary = createPrimarySources({
     order: config.identity.primary.sources,
@@ -107,7 +103,10 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     clock,
     log,
   })
-  const rollup = createRollup({ keysPerMinuteMax: config.rollup.keysMax })
+  const rollup = createRollup({
+    keysPerMinuteMax: config.rollup.keysMax,
+    ...(config.adapters.prometheus.enabled ? { onBlock: (parts) => mesh.takeRollup(parts) } : {}),
+  })
   const beside = { flush: () => lane.flushSides(), synced: () => lane.synced(), clock }
   const metrics = createMetricStore({
     ...beside,
@@ -193,7 +192,9 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     everyMs: parseDuration(config.metrics.sampleEvery)!,
     instance: () => query.address,
     process: pages.read,
-    mesh: config.adapters.prometheus.enabled ? () => mesh.series() : null,
+    mesh: config.adapters.prometheus.enabled
+      ? () => mesh.series(config.adapters.prometheus.remoteWrite.nativeHistograms)
+      : null,
     startedMs: clock.now(),
   })
 

@@ -86,13 +86,15 @@ export function isValid(distribution: Distribution): boolean {
   switch (distribution.kind) {
     case 'explicit': {
       const { bounds, counts } = distribution
-      if (bounds.length > BOUNDS_MAX || counts.length !== bounds.length + 1 || !every(counts, isCount)) return false
-      return bounds.every((bound, k) => Number.isFinite(bound) && (k === 0 || bound > bounds[k - 1]!))
+      return areBuckets(bounds, counts)
     }
     case 'exponential': {
       const { scale, zeroCount, zeroThreshold = 0, positive, negative } = distribution
       if (!Number.isInteger(scale) || scale < SCALE_MIN || scale > 20) return false
       if (!isCount(zeroCount) || !(zeroThreshold >= 0)) return false
+      const { classic, temporality } = distribution
+      if (classic !== undefined && (temporality === 'delta' || !areBuckets(classic.bounds, classic.counts)))
+        return false
       return [positive, negative].every(
         (run) =>
           run === undefined ||
@@ -111,6 +113,11 @@ export function isValid(distribution: Distribution): boolean {
         )
       )
   }
+}
+
+function areBuckets(bounds: readonly number[], counts: ArrayLike<number>): boolean {
+  if (bounds.length > BOUNDS_MAX || counts.length !== bounds.length + 1 || !every(counts, isCount)) return false
+  return bounds.every((bound, k) => Number.isFinite(bound) && (k === 0 || bound > bounds[k - 1]!))
 }
 
 /** Of one exponential histogram as it is sent. */
@@ -137,6 +144,11 @@ export function add(state: HistogramState, distribution: Distribution): boolean 
     case 'exponential':
       if (state.bounds.length > 0) return false
       addExponential(state, distribution)
+      // Beside native buckets the classic ones stand as they came. Of cumulative histograms alone: those are set, not added to.
+      if (distribution.classic !== undefined) {
+        state.bounds = distribution.classic.bounds
+        state.boundCounts = Float64Array.from(distribution.classic.counts)
+      }
       break
     case 'summary':
       addSummary(state, distribution)

@@ -36,6 +36,8 @@ export interface ExponentialBuckets extends Figures {
   readonly zeroThreshold?: number
   readonly positive: BucketRun
   readonly negative?: BucketRun
+  /** The same observations in buckets of other bounds, where the source has both; as in `ExplicitBuckets`. */
+  readonly classic?: { readonly bounds: readonly number[]; readonly counts: ArrayLike<number> }
 }
 
 /** Buckets next to each other. Bucket i is (2^((i−1)/2^scale), 2^(i/2^scale)], as in Prometheus; the `offset` of OTLP is one less. */

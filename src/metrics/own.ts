@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
-import { ofCumulative } from './distribution.ts'
+import { type Distribution, ofCumulative } from './distribution.ts'
 import type { Label, MetricStore, Series, SeriesIdentity } from './store.ts'
 
 /**
@@ -46,12 +46,17 @@ export interface MeshSeries {
   metrics(): readonly MeshMetric[]
 }
 export type MeshMetric = { readonly name: string; readonly help: string; readonly unit: string } & (
-  | { readonly type: 'counter'; readonly value: number }
+  | { readonly type: 'counter' | 'gauge'; readonly value: number }
   | {
       readonly type: 'histogram'
       readonly bounds: readonly number[]
       readonly counts: ArrayLike<number>
       readonly sum: number
+      /** Native buckets that are not empty, ascending; what is in none of them is zero. */
+      readonly native?: {
+        readonly schema: number
+        readonly buckets: readonly (readonly [index: number, count: number])[]
+      }
     }
 )
 
@@ -66,7 +71,7 @@ export function createOwnSampler(options: OwnSamplerOptions): Stage & { sample()
 /** What was written of a label set last. */
 interface Written {
   readonly createdMs: number
-  readonly series: readonly Series[]
+  readonly series: Series[]
   count: number
   metrics: readonly MeshMetric[]
   atMs: number
@@ -167,18 +172,22 @@ class OwnSampler implements Stage {
   }
 
   #begin(one: MeshSeries, nowMs: number): readonly Series[] {
-    const { store, instance } = this.#options
     const metrics = one.metrics()
-    const labels = one.labels()
-    const at = instance()
-    const series = metrics.map(({ name, help, unit, type }) =>
-      store.series({ job: MESH_JOB, instance: at, name, help, unit, type, labels }),
-    )
+    const series = this.#seriesOf(one, metrics)
     const { createdMs, count } = one
     const written: Written = { createdMs, series, count, metrics, atMs: nowMs, seenMs: nowMs }
     this.#mesh.set(one.number, written)
     this.#write(written, nowMs)
     return series
+  }
+
+  #seriesOf(one: MeshSeries, metrics: readonly MeshMetric[]): Series[] {
+    const { store, instance } = this.#options
+    const labels = one.labels()
+    const at = instance()
+    return metrics.map(({ name, help, unit, type }) =>
+      store.series({ job: MESH_JOB, instance: at, name, help, unit, type, labels }),
+    )
   }
 
   #goOn(one: MeshSeries, written: Written, nowMs: number): void {
@@ -189,6 +198,9 @@ class OwnSampler implements Stage {
       if (written.atMs < this.#lastMs) this.#write(written, this.#lastMs)
       written.count = one.count
       written.metrics = one.metrics()
+      // A label set can get further metrics, behind those that it has.
+      const more = written.metrics.slice(written.series.length)
+      if (more.length > 0) written.series.push(...this.#seriesOf(one, more))
     }
     this.#write(written, nowMs)
   }
@@ -198,14 +210,35 @@ class OwnSampler implements Stage {
     written.atMs = atMs
     written.metrics.forEach((metric, k) => {
       const series = written.series[k]!
-      if (metric.type === 'counter') store.setCounter(series, atMs, metric.value, written.createdMs)
-      else {
-        const { bounds, counts, sum } = metric
-        const { createdMs: startMs } = written
-        store.distribution(series, atMs, { kind: 'explicit', temporality: 'cumulative', startMs, bounds, counts, sum })
-      }
+      if (metric.type === 'histogram') store.distribution(series, atMs, distributionOf(metric, written.createdMs))
+      else if (metric.type === 'gauge') store.setGauge(series, atMs, metric.value)
+      else store.setCounter(series, atMs, metric.value, written.createdMs)
     })
   }
+}
+
+/** Zero bucket of native histograms: Prometheus's default, 2^−128. */
+const ZERO_THRESHOLD = 2 ** -128
+
+function distributionOf(metric: Extract<MeshMetric, { type: 'histogram' }>, startMs: number): Distribution {
+  const { bounds, counts, sum, native } = metric
+  const figures = { temporality: 'cumulative', startMs, sum } as const
+  if (native === undefined) return { kind: 'explicit', bounds, counts, ...figures }
+  const { schema: scale, buckets } = native
+  const [offset] = buckets[0] ?? [0]
+  const [last] = buckets.at(-1) ?? [-1]
+  const run = new Float64Array(last - offset + 1)
+  let inBuckets = 0
+  for (const [index, count] of buckets) {
+    run[index - offset] = count
+    inBuckets += count
+  }
+  let count = 0
+  for (let k = 0; k < counts.length; k++) count += counts[k]!
+  const zeroCount = count - inBuckets
+  const positive = { offset, counts: run }
+  const classic = { bounds, counts }
+  return { kind: 'exponential', scale, zeroCount, zeroThreshold: ZERO_THRESHOLD, positive, classic, count, ...figures }
 }
 
 function labelsOf(labels: Readonly<Record<string, string | number | undefined>>): Label[] {

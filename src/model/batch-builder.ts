@@ -1,5 +1,6 @@
 import type { Batch, DictionaryColumn, IdentityResolver } from './batch.ts'
 import { BlockEncoder } from './encode-block.ts'
+import { grpcMessages } from './grpc-messages.ts'
 import { IdentityTable } from './identity-table.ts'
 import { ENUMS, RowColumns } from './row-columns.ts'
 import type { RowTable } from './schema.ts'
@@ -115,6 +116,7 @@ function batchOf(table: RowTable, columns: RowColumns, encoder: BlockEncoder): B
     secondary: columns.anySecondary ? columns.secondary.subarray(0, rows) : null,
     column: (name) => dictionaryColumn(columns, name),
     traceId: (row) => traceId(columns, row),
+    grpcMessages: () => grpcMessages(columns),
     encode: (segment) => encoder.encode(segment),
   }
 }

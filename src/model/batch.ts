@@ -1,3 +1,4 @@
+import type { GrpcMessages } from './grpc-messages.ts'
 import type { RowTable } from './schema.ts'
 
 /**
@@ -48,6 +49,9 @@ export interface Batch {
   /** The trace id of a row as 32 hex digits, '' when it has none. Builds a string: for exemplars, not for every row. */
   traceId(row: number): string
 
+  /** gRPC messages of each row where the proxy told them; null where it told of none. Made anew at each call. */
+  grpcMessages(): GrpcMessages | null
+
   /** The batch as one ClickHouse Native block of its table, `segment` as the value of that column. */
   encode(segment: string): NativeBlock
 }
@@ -90,6 +94,8 @@ export interface Origin {
   readonly zone: string
   readonly subZone: string
   readonly envoyVersion: string
+  /** Of Istio's proxies: `ISTIO_VERSION` of their metadata. */
+  readonly istioVersion?: string
   readonly logName: string
   /** 1 for ALS, 1 000 000 for sources in ms. */
   readonly precisionNs: number

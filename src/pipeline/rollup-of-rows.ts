@@ -91,6 +91,7 @@ export function batchOf(block: NativeBlockColumns, firstId = 0): Batch {
       }
     },
     traceId: () => '',
+    grpcMessages: () => null,
     encode() {
       throw new Error('a batch that was read back is not encoded again')
     },

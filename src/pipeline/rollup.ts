@@ -2,7 +2,7 @@ import { combine } from '../lib/hash.ts'
 import type { Batch, DictionaryView, NativeBlock } from '../model/batch.ts'
 import { codeOf } from '../model/buckets.ts'
 import { FLAG_OM_BIT, phasesInto } from '../model/phases.ts'
-import { OVERFLOW_ID, packRest, rollupBlock } from './rollup-block.ts'
+import { OVERFLOW_ID, packRest, type RollupParts, rollupBlock } from './rollup-block.ts'
 import { COUNTERS, KEY, METRICS, REQUEST_BYTES, RESPONSE_BYTES, RollupGroups, SUMS } from './rollup-groups.ts'
 import { IdentityTable, MinuteKeys, TextTable } from './rollup-keys.ts'
 import { CODE_BITS, GROUPS_MAX, METRIC_SHIFT, RollupLog } from './rollup-log.ts'
@@ -50,6 +50,8 @@ export interface RollupOptions {
   readonly logMax?: number
   /** Rows of one block; a segment with more has several blocks. At least the rows of a batch. */
   readonly blockRowsMax?: number
+  /** Sees what a block is made of, before it is forgotten. Must keep nothing of it, and must not throw. */
+  readonly onBlock?: (parts: RollupParts) => void
 }
 
 /** 20 000 keys of a few hundred buckets are some 30 MB of columns a minute before compression. */
@@ -71,6 +73,7 @@ export function createRollup(options: RollupOptions = {}): Rollup {
     keysPerSegmentMax: Math.min(options.keysPerSegmentMax ?? KEYS_PER_SEGMENT_MAX, KEYS_PER_SEGMENT_MAX),
     logMax: options.logMax ?? LOG_MAX,
     blockRowsMax: Math.min(options.blockRowsMax ?? GROUPS_MAX, GROUPS_MAX),
+    onBlock: options.onBlock ?? (() => {}),
   })
 }
 
@@ -78,6 +81,7 @@ class SegmentRollup implements Rollup {
   readonly stats = { rows: 0, overflowRows: 0, keys: 0, cells: 0, bytes: 0 }
   readonly #keysPerSegmentMax: number
   readonly #blockRowsMax: number
+  readonly #onBlock: (parts: RollupParts) => void
   readonly #groups: RollupGroups
   readonly #log: RollupLog
   readonly #minuteKeys: MinuteKeys
@@ -96,6 +100,7 @@ class SegmentRollup implements Rollup {
   constructor(options: Required<RollupOptions>) {
     this.#keysPerSegmentMax = options.keysPerSegmentMax
     this.#blockRowsMax = options.blockRowsMax
+    this.#onBlock = options.onBlock
     this.#groups = new RollupGroups({ keepCapacity: 32_768 })
     this.#log = new RollupLog(options.logMax)
     this.#minuteKeys = new MinuteKeys({ keysMax: options.keysPerMinuteMax, minutesMax: MINUTES_MAX })
@@ -290,13 +295,15 @@ class SegmentRollup implements Rollup {
   #finishBlock(): void {
     if (this.#groups.length === 0) return
     const runs = this.#log.count()
-    const block = rollupBlock({
+    const parts: RollupParts = {
       groups: this.#groups,
       runs,
       identities: this.#identities.identities,
       routes: this.#routes.texts,
       methods: this.#methods.texts,
-    })
+    }
+    const block = rollupBlock(parts)
+    this.#onBlock(parts)
     this.stats.keys += block.rows
     this.stats.cells += runs.length
     for (const buffer of block.buffers) this.stats.bytes += buffer.length

@@ -104,7 +104,12 @@ export interface MetricSources {
   readonly kafka: readonly KafkaSource[]
   readonly served: { totals(): ServedTotals }
   readonly rollup: { readonly stats: object }
-  readonly mesh: { stats(): object }
+  readonly mesh: {
+    stats(): {
+      readonly offenders: readonly { readonly identity: string; readonly rows: number }[]
+      readonly overflowLabels: readonly { readonly label: string; readonly values: number }[]
+    }
+  }
   readonly disk: { readonly usage: { bytes: number; bytesMax: number; partitionsDropped: number; rowsDropped: number } }
   readonly embedded: { readonly state: string; readonly restarts: number } | undefined
   readonly metrics: { readonly counters: object }
@@ -159,6 +164,8 @@ const LEVELS = new Set([
   'seriesNow',
   'bytes',
   'nativeBuckets',
+  'pairs',
+  'pairBytes',
   'exemplars',
   'senders',
   'metrics',
@@ -488,6 +495,18 @@ export function createMetrics(sources: MetricSources): Metrics {
   figures('sidecast_metric_store', 'Stats that were received', () => sources.metrics.counters)
   figures('sidecast_spans', 'Spans that were received', () => sources.spans.counters)
   figures('sidecast_mesh', 'Live metrics of the mesh', () => sources.mesh.stats())
+  gauge(
+    'sidecast_mesh_offender_rows',
+    'Requests of the identities that had no room on the page, of the heaviest',
+    () => sources.mesh.stats().offenders.map(({ identity, rows }) => [{ identity }, rows] as const),
+    ['identity'],
+  )
+  gauge(
+    'sidecast_mesh_offender_values',
+    'About how many values labels had, of the identities that had no room on the page',
+    () => sources.mesh.stats().overflowLabels.map(({ label, values }) => [{ label }, values] as const),
+    ['label'],
+  )
   gauge('sidecast_store_bytes', 'Disk that the store uses', () => sources.disk.usage.bytes)
   gauge('sidecast_store_bytes_max', 'Its budget', () => sources.disk.usage.bytesMax)
   counter(

@@ -26,6 +26,8 @@ export interface Row {
   protocol?: string
   authority?: string
   traceId?: string
+  /** gRPC messages received and sent. */
+  messages?: readonly [number, number]
 }
 
 const NO_PARTY: Party = { workload: '', namespace: '', service: '', version: '', principal: '', app: '', cluster: '' }
@@ -114,6 +116,13 @@ export function batchOf(rows: readonly Row[], table: RowTable = 'requests'): Bat
     mutualTls: Uint8Array.from(rows, (row) => (row.mutualTls === true ? 1 : 0)),
     column: (name) => dictionaries.get(name)!,
     traceId: (row) => rows[row]!.traceId ?? '',
+    grpcMessages: () =>
+      rows.every((row) => row.messages === undefined)
+        ? null
+        : {
+            requests: Float64Array.from(rows, (row) => row.messages?.[0] ?? -1),
+            responses: Float64Array.from(rows, (row) => row.messages?.[1] ?? -1),
+          },
     encode() {
       throw new Error('a made-up batch has no block')
     },

@@ -1,17 +1,21 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../lib/clock.ts'
 import type { Batch, Identity, Origin } from '../../model/batch.ts'
+import type { RollupParts } from '../../pipeline/rollup-block.ts'
 import type { LiveSink } from '../../pipeline/sink.ts'
-import { ClassicBuckets, ISTIO_BUCKETS } from './classic.ts'
+import { ClassicBuckets, ISTIO_BUCKETS, PHASE_BUCKETS } from './classic.ts'
+import { DistinctValues } from './distinct.ts'
 import { writeProtobuf } from './exposition-protobuf.ts'
 import { writeText } from './exposition-text.ts'
-import type { Exemplar } from './families.ts'
-import { identityKey, identityLabels } from './labels.ts'
+import type { Exemplar, Registry } from './families.ts'
+import { identityKey, identityLabels, serviceLabels } from './labels.ts'
 import { CODE_BITS, NATIVE_SERIES_MAX, NativeCells, nativeCodeOf } from './native.ts'
 import { negotiate } from './negotiate.ts'
+import { OwnSeries } from './own-series.ts'
+import { Proxies } from './proxies.ts'
 import { type MeshSeries, sampleSeries } from './sample.ts'
 import { GRPC, HISTOGRAMS, overflowWho, restOf, SeriesTable, TCP } from './series.ts'
-import { SpaceSaving } from './sketch.ts'
+import { HeavyKeys } from './sketch.ts'
 
 /**
  * Istio's standard metrics of the requests that pass, computed in place from batches, and the page to scrape them from.
@@ -22,8 +26,10 @@ import { SpaceSaving } from './sketch.ts'
 export interface PrometheusAdapter extends LiveSink {
   /** One exposition, in the form the `Accept` header prefers. The body is made while it is read. */
   scrape(accept: string | undefined): Scrape
-  /** The label sets as they are now, without native buckets. To be read at once. */
-  series(): Iterable<MeshSeries>
+  /** Phases, outcomes, attempts and flags come with the rollup of each segment. */
+  takeRollup(parts: RollupParts): void
+  /** The label sets as they are now, `native`: with native buckets. To be read at once. */
+  series(native?: boolean): Iterable<MeshSeries>
   /** Since the start; `series`, `bytes` and `nativeBuckets` are of now. */
   stats(): PrometheusStats
 }
@@ -46,10 +52,14 @@ export interface PrometheusStats {
   readonly bytes: number
   readonly nativeBuckets: number
   readonly exemplars: number
-  /**
-   * Identities with most rows in overflow series, of those that were a thousandth of a batch; `rows` is too high by at
-   * most `error`.
-   */
+  /** Pairs of workloads that have phases, outcomes, attempts and flags; requests among them that had no room. */
+  readonly pairs: number
+  readonly expiredPairs: number
+  readonly pairBytes: number
+  readonly overflowPairRows: number
+  /** About how many values labels had, of identities that had no room: what makes them so many. */
+  readonly overflowLabels: readonly { readonly label: string; readonly values: number }[]
+  /** Identities with most rows in overflow series; `rows` is too high by at most `error`, nearly always. */
   readonly offenders: readonly { readonly identity: string; readonly rows: number; readonly error: number }[]
 }
 
@@ -61,8 +71,11 @@ export interface PrometheusAdapterOptions {
   readonly bytesMax?: number
   /** A label set that nothing came for is dropped after this long. */
   readonly expiryMs?: number
-  /** Upper bounds in ms and in bytes, without +Inf. */
+  /** Memory for pairs of workloads, their phases and counters. */
+  readonly pairBytesMax?: number
+  /** Upper bounds in ms and in bytes, without +Inf; and in seconds, of phases. */
   readonly classicBuckets?: readonly number[]
+  readonly phaseBuckets?: readonly number[]
   /** Buckets of all native histograms together, 24 bytes each, and of one. */
   readonly nativeBucketsMax?: number
   readonly nativeBucketsPerSeriesMax?: number
@@ -73,7 +86,8 @@ export interface PrometheusAdapterOptions {
 
 /** Text of one label set is a few hundred characters: 20 000 sets take some 30 MB. */
 const SERIES_MAX = 20_000
-const BYTES_MAX = 48 * 1024 * 1024
+const BYTES_MAX = 32 * 1024 * 1024
+const PAIR_BYTES_MAX = 16 * 1024 * 1024
 const EXPIRY_MS = 15 * 60_000
 const NATIVE_BUCKETS_MAX = 400_000
 const NATIVE_BUCKETS_PER_SERIES_MAX = 1_000
@@ -81,7 +95,6 @@ const NATIVE_LOG_MAX = 1 << 17
 const EXEMPLARS_MAX = 10_000
 const EXEMPLAR_INTERVAL_MS = 15_000
 const OFFENDERS = 16
-const OFFENDER_SHARE_MIN = 0.001
 /** Series are not dropped while a page is being written, but for one that nobody reads on. */
 const SCRAPE_MS_MAX = 120_000
 const SWEEP_MS = 10_000
@@ -106,7 +119,11 @@ class IstioMetrics implements PrometheusAdapter {
   readonly #exemplarsMax: number
   readonly #exemplarSeconds: number
   readonly #expirySeconds: number
-  readonly #offenders = new SpaceSaving(4 * OFFENDERS)
+  readonly #offenders = new HeavyKeys()
+  readonly #distinct = new DistinctValues(Object.keys(GUARDED))
+  readonly #own: OwnSeries
+  readonly #proxies = new Proxies()
+  readonly #phaseBounds: readonly number[]
   /** `who` by identity, as long as the table keeps its numbers. Bounded by clearing. */
   readonly #whoCache = new Map<number, number>()
   readonly #whoCacheMax: number
@@ -145,6 +162,11 @@ class IstioMetrics implements PrometheusAdapter {
     this.#exemplarSeconds = (options.exemplarIntervalMs ?? EXEMPLAR_INTERVAL_MS) / 1000
     this.#expirySeconds = (options.expiryMs ?? EXPIRY_MS) / 1000
     this.#whoCacheMax = 2 * seriesMax
+    this.#phaseBounds = new ClassicBuckets(options.phaseBuckets ?? PHASE_BUCKETS, 1e9).bounds
+    this.#own = new OwnSeries({
+      bytesMax: options.pairBytesMax ?? PAIR_BYTES_MAX,
+      expirySeconds: this.#expirySeconds,
+    })
   }
 
   async start(): Promise<void> {}
@@ -156,6 +178,7 @@ class IstioMetrics implements PrometheusAdapter {
     const nowMs = this.#clock.now()
     this.#sweep(nowMs)
     this.#resolveIdentities(batch)
+    for (const origin of batch.streams) this.#proxies.see(origin, Math.floor(nowMs / 1000))
     const overflowBefore = this.#overflowRows
     this.#takeRows(batch, nowMs)
     this.#rows += batch.rows
@@ -167,9 +190,14 @@ class IstioMetrics implements PrometheusAdapter {
     return { contentType, body: this.#write(exposition) }
   }
 
-  series(): Iterable<MeshSeries> {
+  takeRollup(parts: RollupParts): void {
+    this.#own.take(parts, this.#clock.now())
+  }
+
+  series(native = false): Iterable<MeshSeries> {
     this.#sweep(this.#clock.now())
-    return sampleSeries(this.#table, this.#durations.bounds)
+    if (native) this.#cells.count()
+    return sampleSeries(this.#registry(), native)
   }
 
   stats(): PrometheusStats {
@@ -182,6 +210,11 @@ class IstioMetrics implements PrometheusAdapter {
       bytes: this.#table.bytes,
       nativeBuckets: this.#cells.length,
       exemplars: this.#exemplars.size,
+      pairs: this.#own.size,
+      expiredPairs: this.#own.expired,
+      pairBytes: this.#own.bytes,
+      overflowPairRows: this.#own.overflowRows,
+      overflowLabels: this.#distinct.estimates(),
       offenders: this.#offenders
         .top(OFFENDERS)
         .map(({ key, weight, error }) => ({ identity: key, rows: weight, error })),
@@ -193,12 +226,7 @@ class IstioMetrics implements PrometheusAdapter {
     const scrape = { beganMs: this.#clock.now() }
     this.#scrapes.add(scrape)
     const { generation } = this.#table
-    const registry = {
-      table: this.#table,
-      cells: this.#cells,
-      exemplars: this.#exemplars,
-      bounds: this.#durations.bounds,
-    }
+    const registry = this.#registry()
     try {
       const parts =
         exposition === 'protobuf' ? writeProtobuf(registry) : writeText(registry, exposition === 'openmetrics')
@@ -213,6 +241,18 @@ class IstioMetrics implements PrometheusAdapter {
       }
     } finally {
       this.#scrapes.delete(scrape)
+    }
+  }
+
+  #registry(): Registry {
+    return {
+      table: this.#table,
+      cells: this.#cells,
+      exemplars: this.#exemplars,
+      bounds: this.#durations.bounds,
+      own: this.#own,
+      proxies: this.#proxies,
+      phaseBounds: this.#phaseBounds,
     }
   }
 
@@ -270,6 +310,7 @@ class IstioMetrics implements PrometheusAdapter {
     const nowSeconds = Math.floor(nowMs / 1000)
     const exemplarsBefore = nowSeconds - this.#exemplarSeconds
     let { counts, sums, lastSeen, exemplarTimes } = table
+    const messages = batch.grpcMessages()
 
     for (let i = 0; i < batch.rows; i++) {
       if (secondary !== null && secondary[i] !== 0) continue
@@ -308,6 +349,10 @@ class IstioMetrics implements PrometheusAdapter {
       sums[sum + 1]! += received
       sums[sum + 2]! += sent
       if (tcp) continue
+      if (messages !== null && messages.requests[i]! >= 0) {
+        table.messages[2 * series]! += messages.requests[i]!
+        table.messages[2 * series + 1]! += messages.responses[i]!
+      }
       const ns = duration[i]!
       sums[sum]! += ns
       const first = series * perSeries
@@ -352,8 +397,10 @@ class IstioMetrics implements PrometheusAdapter {
       const rows = this.#overflowed[k]!
       if (rows === 0) return
       this.#overflowed[k] = 0
-      // When every row is a new identity, none of them is heavy, and their names are not worth the time.
-      if (rows >= batch.rows * OFFENDER_SHARE_MIN) this.#offenders.add(describe(identity), rows)
+      this.#offenders.add(describe(identity), rows)
+      GUARDS.forEach((textOf, k) => {
+        this.#distinct.see(k, textOf(identity))
+      })
     })
   }
 
@@ -361,6 +408,8 @@ class IstioMetrics implements PrometheusAdapter {
     if (nowMs - this.#sweptMs < SWEEP_MS && nowMs >= this.#sweptMs) return
     for (const scrape of this.#scrapes) if (nowMs - scrape.beganMs < SCRAPE_MS_MAX) return
     this.#sweptMs = nowMs
+    this.#own.dropIdle(nowMs)
+    this.#proxies.dropIdle(Math.floor(nowMs / 1000) - this.#expirySeconds)
     const gone = this.#table.dropIdle(Math.floor(nowMs / 1000) - this.#expirySeconds)
     if (gone.size === 0) return
     this.#expiredSeries += gone.size
@@ -371,6 +420,20 @@ class IstioMetrics implements PrometheusAdapter {
     }
   }
 }
+
+/** Labels whose values are counted once there is no room. */
+const GUARDED: Readonly<Record<string, (identity: Identity) => string>> = {
+  source_workload: ({ source }) => source.workload,
+  source_workload_namespace: ({ source }) => source.namespace,
+  source_principal: ({ source }) => source.principal,
+  source_version: ({ source }) => source.version,
+  destination_workload: ({ destination }) => destination.workload,
+  destination_workload_namespace: ({ destination }) => destination.namespace,
+  destination_principal: ({ destination }) => destination.principal,
+  destination_version: ({ destination }) => destination.version,
+  destination_service: (identity) => serviceLabels(identity).host,
+}
+const GUARDS = Object.values(GUARDED)
 
 function describe(identity: Identity): string {
   const { source, destination } = identity

@@ -10,6 +10,8 @@ import {
 } from './families.ts'
 import type { Labels } from './labels.ts'
 import { SCHEMA_MAX } from './native.ts'
+import { OWN_FAMILIES, type OwnFamily } from './own-families.ts'
+import type { PhaseHistogram } from './phase-histogram.ts'
 import { HISTOGRAMS } from './series.ts'
 
 /**
@@ -21,11 +23,11 @@ import { HISTOGRAMS } from './series.ts'
  */
 export function* writeProtobuf(registry: Registry): Generator<Uint8Array | null> {
   const { table } = registry
-  const { requests, tcp } = seriesByFamily(table)
+  const byFamily = seriesByFamily(table)
   const metric = new ProtobufWriter()
   const labels = createLabelBytes(registry)
   for (const family of FAMILIES) {
-    const all = family.tcp ? tcp : requests
+    const all = byFamily[family.of]
     if (all.length === 0) continue
     const head = familyHead(family)
     let message = head
@@ -47,6 +49,7 @@ export function* writeProtobuf(registry: Registry): Generator<Uint8Array | null>
     }
     yield delimited(message)
   }
+  yield* writeOwn(registry)
 }
 
 const FAMILY_BYTES_MAX = 8 * 1024 * 1024
@@ -55,16 +58,74 @@ const FAMILY_BYTES_MAX = 8 * 1024 * 1024
 const METRIC = 4
 const COUNTER = 3
 const HISTOGRAM = 7
-const TYPE_COUNTER = 0
-const TYPE_HISTOGRAM = 4
+const GAUGE = 2
+const TYPES = { counter: 0, gauge: 1, histogram: 4 } as const
 /** Prometheus's default: smaller values are in the zero bucket. 2^−128. */
 const ZERO_THRESHOLD = 2 ** -128
 
-function familyHead(family: CounterFamily | HistogramFamily): ProtobufWriter {
+/** Families beside Istio's. */
+function* writeOwn(registry: Registry): Generator<Uint8Array | null> {
+  const metric = new ProtobufWriter()
+  for (const family of OWN_FAMILIES) {
+    let message = familyHead(family)
+    let next = CHUNK_BYTES
+    const headLength = message.length
+    for (const { labels, more, value, histogram, createdMs } of family.series(registry)) {
+      metric.reset()
+      writeLabels(metric, labels)
+      writeLabels(metric, more)
+      inner.reset()
+      if (histogram !== null) writePhase(inner, histogram, registry.phaseBounds, createdMs)
+      else {
+        inner.double(1, value)
+        if (createdMs > 0) writeTimestamp(inner, 3, createdMs / 1000)
+      }
+      metric.message(family.type === 'gauge' ? GAUGE : histogram === null ? COUNTER : HISTOGRAM, inner)
+      message.message(METRIC, metric)
+      if (message.length >= FAMILY_BYTES_MAX) {
+        yield delimited(message)
+        message = familyHead(family)
+        next = CHUNK_BYTES
+      } else if (message.length >= next) {
+        next += CHUNK_BYTES
+        yield null
+      }
+    }
+    if (message.length > headLength) yield delimited(message)
+  }
+}
+
+function writePhase(
+  out: ProtobufWriter,
+  histogram: PhaseHistogram,
+  bounds: readonly number[],
+  createdMs: number,
+): void {
+  out.uint(1, histogram.count)
+  out.double(2, histogram.sum / 1e9)
+  let cumulative = 0
+  histogram.classic(bounds).forEach((count, k) => {
+    cumulative += count
+    innermost.reset()
+    innermost.uint(1, cumulative)
+    innermost.double(2, bounds[k] ?? Number.POSITIVE_INFINITY)
+    out.message(3, innermost)
+  })
+  writeBuckets(out, {
+    schema: histogram.schema,
+    zeros: histogram.zeros,
+    each: (visit) => {
+      for (const [index, count] of histogram.buckets()) visit(index, count)
+    },
+  })
+  writeTimestamp(out, 15, createdMs / 1000)
+}
+
+function familyHead(family: Pick<OwnFamily, 'name' | 'help' | 'type'> & { readonly unit?: string }): ProtobufWriter {
   const out = new ProtobufWriter()
   out.string(1, family.name)
   out.string(2, family.help)
-  out.uint(3, family.type === 'counter' ? TYPE_COUNTER : TYPE_HISTOGRAM)
+  out.uint(3, TYPES[family.type])
   if (family.unit !== undefined) out.string(5, family.unit)
   return out
 }
@@ -108,25 +169,42 @@ function writeHistogram(out: ProtobufWriter, registry: Registry, family: Histogr
   out.message(HISTOGRAM, inner)
 }
 
-/** Schema, zero bucket, spans of consecutive buckets and the differences of their counts. */
 function writeNative(out: ProtobufWriter, { cells }: Registry, series: number, count: number): void {
+  let seen = 0
+  cells.each(series, (_index, inBucket) => {
+    seen += inBucket
+  })
+  writeBuckets(out, {
+    schema: SCHEMA_MAX - cells.shifts[series]!,
+    zeros: count - seen,
+    each: (visit) => cells.each(series, visit),
+  })
+}
+
+interface NativeBuckets {
+  readonly schema: number
+  readonly zeros: number
+  /** Non-empty buckets, ascending. */
+  each(visit: (index: number, count: number) => void): void
+}
+
+/** Schema, zero bucket, spans of consecutive buckets and the differences of their counts. */
+function writeBuckets(out: ProtobufWriter, { schema, zeros, each }: NativeBuckets): void {
   const spans: { offset: number; length: number }[] = []
   innermost.reset()
   let expected = 0
   let before = 0
-  let seen = 0
-  cells.each(series, (index, inBucket) => {
+  each((index, inBucket) => {
     const span = spans.at(-1)
     if (span !== undefined && index === expected) span.length++
     else spans.push({ offset: index - expected, length: 1 })
     expected = index + 1
     innermost.zigzag(inBucket - before)
     before = inBucket
-    seen += inBucket
   })
-  out.sint(5, SCHEMA_MAX - cells.shifts[series]!)
+  out.sint(5, schema)
   out.double(6, ZERO_THRESHOLD)
-  out.uint(7, count - seen)
+  out.uint(7, zeros)
   for (const span of spans) {
     deepest.reset()
     deepest.sint(1, span.offset)

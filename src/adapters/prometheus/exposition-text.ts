@@ -8,6 +8,7 @@ import {
   seriesByFamily,
 } from './families.ts'
 import type { Labels } from './labels.ts'
+import { OWN_FAMILIES, type OwnFamily, type OwnPoint } from './own-families.ts'
 import { HISTOGRAMS } from './series.ts'
 
 /**
@@ -15,11 +16,11 @@ import { HISTOGRAMS } from './series.ts'
  * (github.com/prometheus/OpenMetrics), in parts; the caller lets other work run between them.
  */
 export function* writeText(registry: Registry, openMetrics: boolean): Generator<string> {
-  const { requests, tcp } = seriesByFamily(registry.table)
+  const byFamily = seriesByFamily(registry.table)
   const labels = createLabelTexts(registry)
   let out = ''
   for (const family of FAMILIES) {
-    const all = family.tcp ? tcp : requests
+    const all = byFamily[family.of]
     if (all.length === 0) continue
     out += openMetrics ? openMetricsHead(family) : textHead(family)
     const write = family.type === 'counter' ? counterLines : histogramLines
@@ -30,20 +31,67 @@ export function* writeText(registry: Registry, openMetrics: boolean): Generator<
       out = ''
     }
   }
+  for (const part of ownText(registry, openMetrics)) {
+    out += part
+    if (out.length < CHUNK_BYTES) continue
+    yield out
+    out = ''
+  }
   yield openMetrics ? `${out}# EOF\n` : out
 }
 
-function textHead(family: CounterFamily | HistogramFamily): string {
+/** Families beside Istio's, a series at a time. */
+function* ownText(registry: Registry, openMetrics: boolean): Generator<string> {
+  let last: Labels | undefined
+  let text = ''
+  for (const family of OWN_FAMILIES) {
+    let head = openMetrics ? openMetricsHead(family) : textHead(family)
+    for (const point of family.series(registry)) {
+      if (point.labels !== last) {
+        last = point.labels
+        text = labelText(last)
+      }
+      const labels = point.more.length === 0 ? text : `${text},${labelText(point.more)}`
+      yield head + ownLines(family, point, labels, registry.phaseBounds, openMetrics)
+      head = ''
+    }
+  }
+}
+
+function ownLines(
+  family: OwnFamily,
+  { value, histogram, createdMs }: OwnPoint,
+  labels: string,
+  bounds: readonly number[],
+  openMetrics: boolean,
+): string {
+  const created = openMetrics && createdMs > 0 ? createdLine(familyName(family), labels, createdMs) : ''
+  if (histogram === null) return `${family.name}{${labels}} ${value}\n${created}`
+  let out = ''
+  let cumulative = 0
+  histogram.classic(bounds).forEach((count, k) => {
+    cumulative += count
+    const bound = bounds[k]
+    const le = bound === undefined ? '+Inf' : openMetrics ? openMetricsNumber(bound) : String(bound)
+    out += `${family.name}_bucket{${labels},le="${le}"} ${cumulative}\n`
+  })
+  out += `${family.name}_sum{${labels}} ${histogram.sum / 1e9}\n${family.name}_count{${labels}} ${cumulative}\n`
+  return out + created
+}
+
+type Head = Pick<OwnFamily, 'name' | 'help' | 'type'> & { readonly unit?: string }
+
+function textHead(family: Head): string {
   return `# HELP ${family.name} ${family.help}\n# TYPE ${family.name} ${family.type}\n`
 }
 
-function openMetricsHead(family: CounterFamily | HistogramFamily): string {
+function openMetricsHead(family: Head): string {
   const name = familyName(family)
   const unit = family.unit === undefined ? '' : `# UNIT ${name} ${family.unit}\n`
   return `# TYPE ${name} ${family.type}\n${unit}# HELP ${name} ${family.help}\n`
 }
 
-function familyName(family: CounterFamily | HistogramFamily): string {
+function familyName(family: Head): string {
   return family.type === 'counter' ? family.name.slice(0, -'_total'.length) : family.name
 }
 

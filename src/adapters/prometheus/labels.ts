@@ -8,7 +8,7 @@ import { FLAGS, type Flag, OVERFLOW } from '../../model/schema.ts'
 
 export type Labels = readonly (readonly [name: string, value: string])[]
 
-const UNKNOWN = 'unknown'
+export const UNKNOWN = 'unknown'
 const LATEST = 'latest'
 
 /** The labels that say who talked to whom. The other ones (`requestLabels`) follow them. */
@@ -84,7 +84,7 @@ const ALL_IDENTITY_LABELS: readonly string[] = [
 
 const KUBERNETES_HOST = /^([^.]+)\.([^.]+)\.svc(?:\.|$)/
 
-function serviceLabels(identity: Identity): { host: string; name: string; namespace: string } {
+export function serviceLabels(identity: Identity): { host: string; name: string; namespace: string } {
   const { destination, destinationHost } = identity
   const namespace = destination.namespace || UNKNOWN
   if (destinationHost === '') {

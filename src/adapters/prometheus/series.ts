@@ -65,6 +65,8 @@ export class SeriesTable {
   counts = new Float64Array(0)
   /** ns, request bytes, response bytes; of TCP bytes received and sent. */
   sums = new Float64Array(0)
+  /** gRPC messages received and sent, where proxies tell them. */
+  messages = new Float64Array(0)
   /** Classic buckets, not cumulative, modulo 2^32; how often one wrapped is in `#wraps`, which is nearly always empty. */
   buckets = new Uint32Array(0)
   readonly #wraps = new Map<number, number>()
@@ -100,7 +102,7 @@ export class SeriesTable {
     this.#seriesMax = options.seriesMax
     this.#bytesMax = options.bytesMax
     // Arrays double: up to twice of what is in use.
-    this.#bytesPerSeries = 2 * (4 * KEY + 8 + 24 + 4 * this.bucketsPerSeries + 4 * options.buckets + 8 + 4 + 32)
+    this.#bytesPerSeries = 2 * (4 * KEY + 8 + 24 + 16 + 4 * this.bucketsPerSeries + 4 * options.buckets + 8 + 4 + 32)
     this.#grow()
   }
 
@@ -181,6 +183,11 @@ export class SeriesTable {
     return this.created[series] !== 0
   }
 
+  /** Whether a proxy ever told how many messages there were. */
+  hasMessages(series: number): boolean {
+    return this.messages[2 * series]! > 0 || this.messages[2 * series + 1]! > 0
+  }
+
   protocolOf(series: number): number {
     return this.keys[series * KEY + 3]! & 3
   }
@@ -254,6 +261,7 @@ export class SeriesTable {
     if (who.series === 0) this.#reserved++
     this.counts[series] = 0
     this.sums.fill(0, series * HISTOGRAMS, (series + 1) * HISTOGRAMS)
+    this.messages.fill(0, 2 * series, 2 * series + 2)
     this.buckets.fill(0, series * this.bucketsPerSeries, (series + 1) * this.bucketsPerSeries)
     for (const at of this.#wraps.keys()) if (Math.floor(at / this.bucketsPerSeries) === series) this.#wraps.delete(at)
     this.exemplarTimes.fill(0, series * this.bucketsPerHistogram, (series + 1) * this.bucketsPerHistogram)
@@ -295,6 +303,7 @@ export class SeriesTable {
     this.keys = grown(this.keys, new Int32Array(capacity * KEY))
     this.counts = grown(this.counts, new Float64Array(capacity))
     this.sums = grown(this.sums, new Float64Array(capacity * HISTOGRAMS))
+    this.messages = grown(this.messages, new Float64Array(capacity * 2))
     this.buckets = grown(this.buckets, new Uint32Array(capacity * this.bucketsPerSeries))
     this.exemplarTimes = grown(this.exemplarTimes, new Uint32Array(capacity * this.bucketsPerHistogram))
     this.created = grown(this.created, new Float64Array(capacity))

@@ -88,6 +88,7 @@ function readOrigin(bytes: Uint8Array, start: number, end: number): Origin {
     if (field === 1) readNode(node, bytes, from, to)
     else if (field === 2) logName = readText(bytes, from, to)
   })
+  const istioVersion = node.metadata.get('ISTIO_VERSION') ?? ''
   return {
     source: 'als',
     nodeId: node.id,
@@ -96,6 +97,7 @@ function readOrigin(bytes: Uint8Array, start: number, end: number): Origin {
     zone: node.zone,
     subZone: node.subZone,
     envoyVersion: node.version,
+    ...(istioVersion === '' ? {} : { istioVersion }),
     logName,
     precisionNs: 1,
     ...describeNode(node),
