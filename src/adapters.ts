@@ -42,4 +42,8 @@ const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter
       : (await import('./adapters/remote-write/open.ts')).openRemoteWrite(prometheus.remoteWrite, shared),
   async ({ adapters: { kafka } }, shared) =>
     kafka.brokers.length === 0 ? null : (await import('./adapters/kafka/open.ts')).openKafkaOut(kafka, shared),
+  async ({ adapters: { wavefront } }, shared) =>
+    wavefront.proxy === '' && wavefront.url === ''
+      ? null
+      : (await import('./adapters/wavefront/open.ts')).openWavefront(wavefront, shared),
 ]

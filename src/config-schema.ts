@@ -435,7 +435,46 @@ export const configSchema = object({
         tls: object(clientTls),
       }),
     }),
-    wavefront: later('Wavefront'),
+    wavefront: object({
+      proxy: listener('', '`host:port` of a Wavefront proxy, or of what takes its lines; empty: none'),
+      transport: Type.Union([Type.Literal('tcp'), Type.Literal('http')], {
+        default: 'tcp',
+        description: 'How the proxy gets lines: as they are over TCP, or in bodies of HTTP',
+      }),
+      tracePort: count(0, 0, 65_535, 'Port of the proxy for spans and their logs, usually 30000 or 30001; 0: none'),
+      url: Type.String({ default: '', description: 'Of direct ingestion, instead of a proxy; empty: none' }),
+      token: Type.String({ default: '', secret: true, description: 'Bearer token' }),
+      tokenFile: Type.String({ default: '', description: 'File with the token; read again for each request' }),
+      interval: duration('1m', 'What is sent at once adds up over this time'),
+      source: Type.String({ default: '', description: 'Source of all lines; empty: the name of this machine' }),
+      prefix: Type.String({ default: 'istio', minLength: 1, description: 'In front of the names of metrics' }),
+      application: Type.String({ default: 'sidecast', minLength: 1, description: 'Tag `application`' }),
+      cluster: Type.String({ default: 'none', minLength: 1, description: 'Tag `cluster`' }),
+      shard: Type.String({ default: 'none', minLength: 1, description: 'Tag `shard`' }),
+      points: Type.Boolean({ default: true, description: 'Count, extremes, mean, deviation, percentiles as points' }),
+      distributions: Type.Array(Type.Union([Type.Literal('minute'), Type.Literal('hour'), Type.Literal('day')]), {
+        default: ['minute'],
+        maxItems: 3,
+        uniqueItems: true,
+        description: 'Histogram distributions by these bins',
+      }),
+      tags: Type.Array(Type.String({ minLength: 1 }), {
+        default: [],
+        maxItems: 8,
+        description: 'Columns that become point tags beside those of the Mixer adapter: `route`, `method`, `mesh` …',
+      }),
+      where: Type.Array(Type.String({ minLength: 1 }), {
+        default: [],
+        description: 'Rows for which all of these filters hold are sent: `destination_namespace=shop`',
+      }),
+      seriesMax: count(5000, 10, 100_000, 'Label sets of an interval; above it rows go to the overflow series'),
+      red: Type.Boolean({ default: true, description: 'Metrics that Wavefront derives from spans, and heartbeats' }),
+      timeout: duration('30s', 'For one body'),
+      tls: object({
+        enabled: Type.Boolean({ default: false, description: 'TLS to the proxy' }),
+        ...clientTls,
+      }),
+    }),
     otlp: later('OTLP out'),
     kafka: object({
       brokers: Type.Array(Type.String({ minLength: 1 }), {

@@ -1,0 +1,157 @@
+import { readFileSync } from 'node:fs'
+import { Agent as HttpAgent } from 'node:http'
+import { SidecastError } from '../../errors.ts'
+import { type ClientTls, type ClientTlsConfig, clientTls } from '../../lib/tls.ts'
+import { parseAddress, parseDuration } from '../../lib/units.ts'
+import { PUBLIC_ROW_COLUMNS } from '../../model/schema.ts'
+import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
+import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
+import { createRowFilter } from '../../pipeline/row-filter.ts'
+import { createWavefrontAggregate } from './aggregate.ts'
+import { createCounters } from './counters.ts'
+import { createHeartbeat } from './heartbeat.ts'
+import type { Granularity } from './lines.ts'
+import { createMetricsSink } from './metrics-sink.ts'
+import { fitOptions } from './names.ts'
+import type { Transport } from './transport.ts'
+import { createHttpTransport } from './transport-http.ts'
+import { createTcpTransport } from './transport-tcp.ts'
+
+/** `adapters.wavefront`, as the configuration has it. */
+export interface WavefrontConfig {
+  /** `host:port`; '': none. */
+  readonly proxy: string
+  readonly transport: 'tcp' | 'http'
+  /** 0: none. */
+  readonly tracePort: number
+  /** Of direct ingestion; '': none. */
+  readonly url: string
+  readonly token: string
+  readonly tokenFile: string
+  readonly interval: string
+  readonly source: string
+  readonly prefix: string
+  readonly application: string
+  readonly cluster: string
+  readonly shard: string
+  readonly points: boolean
+  readonly distributions: readonly Granularity[]
+  readonly tags: readonly string[]
+  readonly where: readonly string[]
+  readonly seriesMax: number
+  readonly red: boolean
+  readonly timeout: string
+  readonly tls: ClientTlsConfig & { readonly enabled: boolean }
+}
+
+const OPTION = 'adapters.wavefront'
+const CONNECTIONS_MAX = 4
+/** Columns of requests that have few enough values for tags. */
+const TAG_COLUMNS: ReadonlySet<string> = new Set(
+  PUBLIC_ROW_COLUMNS.filter(({ type }) => type === 'LowCardinality(String)').map(({ name }) => name),
+)
+
+/** Null where neither a proxy nor a URL is configured. */
+export async function openWavefront(config: WavefrontConfig, shared: AdapterShared): Promise<Adapter | null> {
+  if (config.proxy === '' && config.url === '') return null
+  if (config.proxy !== '' && config.url !== '') {
+    throw fault('proxy and url are both set', 'keep one: a proxy, or the service itself')
+  }
+  const { journal, clock, log } = shared
+  const where = createRowFilter(config.where, clock)
+  if ('fault' in where) throw fault(`where: ${where.detail}`, where.help ?? 'filters are COLUMN OP VALUE')
+  for (const tag of config.tags) {
+    if (!TAG_COLUMNS.has(tag)) throw fault(`tags: ${tag} cannot be a tag`, `one of ${[...TAG_COLUMNS].join(', ')}`)
+  }
+  const names = fitOptions({ ...config, source: config.source || shared.host })
+  const transport = transportOf(config, shared)
+  const counters = createCounters()
+  const heartbeat = createHeartbeat({ names, transport, counters, clock })
+  const sink = createMetricsSink({
+    ...names,
+    transport,
+    counters,
+    points: config.points,
+    distributions: config.distributions,
+    clock,
+    log,
+    onServices: (services) => heartbeat.seen(services),
+  })
+  const delivery = createIntervalDelivery({
+    sink,
+    create: () => createWavefrontAggregate({ names, where, red: config.red, seriesMax: config.seriesMax }),
+    journal,
+    clock,
+    log,
+    intervalMs: parseDuration(config.interval)!,
+  })
+  return {
+    name: sink.name,
+    endpoint: transport.endpoint,
+    stages: [heartbeat, sink, delivery],
+    deliveries: [delivery],
+    counters: () => ({ ...counters.flat(), ...rowCounters(sink.rows) }),
+  }
+}
+
+function rowCounters(rows: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(rows).map(([name, count]) => [`rows_${name}_total`, count]))
+}
+
+function transportOf(config: WavefrontConfig, { clock, version }: AdapterShared): Transport {
+  const timeoutMs = parseDuration(config.timeout)!
+  const tls = clientTls(config.tls, `${OPTION}.tls`)
+  const common = { timeoutMs, userAgent: `sidecast/${version}`, now: () => clock.now(), token: tokenOf(config) }
+  if (config.url !== '') {
+    const url = urlOf(config.url)
+    return createHttpTransport({ ...common, url, traceUrl: url, agent: agentOf(url, tls) })
+  }
+  const address = parseAddress(config.proxy)
+  if (address === null) throw fault(`proxy is no HOST:PORT: ${config.proxy}`, 'for example wavefront-proxy:2878')
+  const { host, port } = address
+  if (config.transport === 'tcp') {
+    const options = config.tls.enabled ? () => tls.options() : null
+    return createTcpTransport({ host, port, tracePort: config.tracePort, timeoutMs, tls: options })
+  }
+  const name = host.includes(':') ? `[${host}]` : host
+  const at = (to: number): URL => new URL(`${config.tls.enabled ? 'https' : 'http'}://${name}:${to}/report`)
+  const url = at(port)
+  return createHttpTransport({ ...common, url, traceUrl: at(config.tracePort || port), agent: agentOf(url, tls) })
+}
+
+function agentOf(url: URL, tls: ClientTls): HttpAgent {
+  const options = { keepAlive: true, maxSockets: CONNECTIONS_MAX }
+  return url.protocol === 'https:' ? tls.agent(options) : new HttpAgent(options)
+}
+
+function urlOf(text: string): URL {
+  const url = URL.parse(text)
+  if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw fault(
+      'url is no http:// or https:// URL',
+      'set it to where lines are reported, for example https://metrics/report',
+    )
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw fault('url has a user or a password in it', `set ${OPTION}.token or .tokenFile instead`)
+  }
+  return url
+}
+
+/** A file is read for each request, so that a new token counts at once; one that cannot be read is no reason to stop. */
+function tokenOf({ token, tokenFile }: WavefrontConfig): () => string {
+  if (tokenFile === '') return () => token
+  let last = token
+  return () => {
+    try {
+      last = readFileSync(tokenFile, 'utf8').trim()
+    } catch {
+      // The last one that could be read goes on being sent; a target that no longer takes it answers 401.
+    }
+    return last
+  }
+}
+
+function fault(what: string, help: string): SidecastError {
+  return new SidecastError('SC1205', `${OPTION}: ${what}`, { help })
+}
