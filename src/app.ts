@@ -4,10 +4,11 @@ import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { openPrometheus } from './adapters/prometheus/open.ts'
 import { createAdapters } from './adapters.ts'
-import type { Config } from './config.ts'
+import type { Config, LoadedConfig } from './config.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
 import { systemClock } from './lib/clock.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
+import { boundsOf, liveParts, queryLimits, retentionOf } from './live.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
 import { createOwnSampler } from './metrics/own.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
@@ -24,6 +25,7 @@ import { createSpanStore } from './pipeline/spans.ts'
 import { createQueryServer } from './query/server.ts'
 import { openSlos } from './query/slo/load.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
+import { createReload, type Reload } from './reload.ts'
 import { createSafety } from './safety.ts'
 import { createStatus } from './status.ts'
 import { createStore } from './store/supervisor.ts'
@@ -35,25 +37,31 @@ import { createWeb } from './web/serve.ts'
 /** The whole product, on one screen: what there is, who gets what from whom, and in which order it starts and stops. */
 export interface App {
   readonly addresses: { readonly http: string } & ReceiverAddresses
+  /** Another configuration, as a difference: what `load` gives now. */
+  readonly reload: Reload
   /** Drains within `STOP_MS`: what is not delivered by then waits in the journal. Safe twice. */
   stop(): Promise<void>
 }
 
 const STOP_MS = 20_000
+const RETENTION_MS = 60_000
 const MS_PER_DAY = 86_400_000
 /** Rows of one batch: 16-bit dictionary codes allow 65 535; half of that keeps a block in the processor's cache. */
 const REQUEST_ROWS = 32_768
 const OTHER_ROWS = 8192
 
-export async function startApp({ config, log }: { config: Config; log: Log }): Promise<App> {
+export interface AppOptions {
+  readonly config: Config
+  /** Reads the configuration again; absent: only the files that it names are read again. */
+  readonly load?: () => LoadedConfig
+  readonly log: Log
+}
+
+export async function startApp({ config, load, log }: AppOptions): Promise<App> {
   const clock = systemClock
   const data = resolve(config.data)
-  const retention = {
-    rowsMs: parseDuration(config.retention.rows)!,
-    minutesMs: parseDuration(config.retention.minutes)!,
-    hoursMs: parseDuration(config.retention.hours)!,
-    metricsMs: parseDuration(config.retention.metrics)!,
-  }
+  const retention = retentionOf(config)
+  const bounds = boundsOf(config)
 
   // Certificates and objectives first: what is wrong in their files is told before anything runs.
   const safety = createSafety({ config, log })
@@ -67,7 +75,9 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
       segmentBytesMax: parseBytes(config.journal.segment.bytes)!,
       segmentRowsMax: config.journal.segment.rows,
       segmentAgeMsMax: parseDuration(config.journal.segment.age)!,
-      diskBytesMax: parseBytes(config.journal.disk.max)!,
+      get diskBytesMax() {
+        return bounds.journalBytesMax
+      },
     },
     keepAfterAckMs: parseDuration(config.journal.keepAfterAck)!,
     rollupOf: (requests) => rollupBlockOfRows(requests, { keysPerMinuteMax: config.rollup.keysMax }),
@@ -80,7 +90,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     embedded,
     data,
     retention,
-    diskBytesMax: parseBytes(config.store.disk.max)!,
+    diskBytesMax: bounds.storeBytesMax,
     insertTimeoutMs: parseDuration(config.store.clickhouse.insertTimeout)!,
     keysMax: config.rollup.keysMax,
     kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
@@ -153,10 +163,28 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     spans,
     ...receivers,
   }
-  const pages = createMetrics({ ...parts, version: VERSION })
+  const reload = createReload({
+    config,
+    load: load ?? (() => ({ config, findings: [] })),
+    parts: liveParts({
+      ...receivers,
+      safety,
+      slos,
+      bounds,
+      disk,
+      retention,
+      applyRetention: () => store.migrate(AbortSignal.timeout(RETENTION_MS)),
+      query: { setLimits: (limits) => query.setLimits(limits) },
+    }),
+    after: () => safety.refresh(),
+    clock,
+    log,
+  })
+  const pages = createMetrics({ ...parts, reload, version: VERSION })
   const status = createStatus({
     ...parts,
-    journalBytesMax: parseBytes(config.journal.disk.max)!,
+    reload,
+    bounds,
     httpAddress: () => query.address,
   })
   const query = createQueryServer({
@@ -174,13 +202,10 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
     logs: receivers.logs,
     slos,
     remoteWrite: receivers.remoteWrite,
+    reload,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
-    limits: {
-      queriesMax: config.http.queriesMax,
-      timeoutMs: parseDuration(config.http.queryTimeout)!,
-      memoryBytesMax: parseBytes(config.http.queryMemoryMax)!,
-    },
+    limits: queryLimits(config),
     clock,
     log,
   })
@@ -226,7 +251,7 @@ export async function startApp({ config, log }: { config: Config; log: Log }): P
   }
   sink.engineStarted()
   receivers.setServing(true)
-  return { addresses: { http: query.address, ...receivers.addresses() }, stop }
+  return { addresses: { http: query.address, ...receivers.addresses() }, reload, stop }
 }
 
 function storeOptions(config: Config, data: string, log: Log) {

@@ -5,7 +5,8 @@ import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './c
 import { SidecastError } from './errors.ts'
 import { createForm, isFormProblem } from './ingest/lines/forms.ts'
 import { nearest } from './lib/nearest.ts'
-import { formatJournalList, formatJournalVerify } from './pipeline/journal-report.ts'
+import { requestReplay } from './pipeline/journal-replay.ts'
+import { formatJournalList, formatJournalVerify, formatReplay } from './pipeline/journal-report.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { VERSION } from './version.ts'
 
@@ -15,7 +16,7 @@ export interface World {
   readonly env: Readonly<Record<string, string | undefined>>
   stdout(text: string): unknown
   stderr(text: string): unknown
-  onSignal(signal: 'SIGTERM' | 'SIGINT', handler: () => void): unknown
+  onSignal(signal: 'SIGTERM' | 'SIGINT' | 'SIGHUP', handler: () => void): unknown
   exitNow(code: number): void
 }
 
@@ -30,7 +31,7 @@ const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage:
     usage:
       'backfill [--preset NAME|--format FORMAT] [--node ID] [--service NAME] [--url URL] [--config FILE] [--data DIR] [--json] FILE…',
   },
-  journal: { run: journalCommand, usage: 'journal ls|verify [--data DIR]' },
+  journal: { run: journalCommand, usage: 'journal ls|verify|replay [--data DIR] [--sink NAME] [SEGMENT…]' },
   version: { run: versionCommand, usage: 'version' },
 }
 
@@ -104,7 +105,8 @@ async function runCommand(args: readonly string[], world: World): Promise<number
   const { config, findings } = requireConfig(configInput(values, world))
   if (findings.length > 0) world.stderr(formatFindings(findings))
   const log = createLog((line) => world.stderr(line))
-  const app = await startApp({ config, log })
+  const app = await startApp({ config, log, load: () => loadConfig(configInput(values, world)) })
+  world.onSignal('SIGHUP', () => void app.reload.run('signal'))
   world.stdout(`${JSON.stringify({ ready: true, pid: process.pid, version: VERSION, ...app.addresses })}\n`)
   await untilStopped(world, log, app)
   return 0
@@ -235,7 +237,7 @@ async function backfillCommand(args: readonly string[], world: World): Promise<n
 async function journalCommand(args: readonly string[], world: World): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { data: { type: 'string' }, json: { type: 'boolean' } },
+    options: { data: { type: 'string' }, json: { type: 'boolean' }, sink: { type: 'string' } },
     allowPositionals: true,
     strict: true,
   })
@@ -249,7 +251,15 @@ async function journalCommand(args: readonly string[], world: World): Promise<nu
     world.stdout(text)
     return sound ? 0 : 1
   }
-  throw new SidecastError('SC1207', 'journal takes ls or verify', { help: 'sidecast journal ls|verify [--data DIR]' })
+  if (positionals[0] === 'replay') {
+    const sink = values.sink === undefined ? {} : { sink: values.sink }
+    const { text, done } = formatReplay(requestReplay(dir, { ...sink, ids: positionals.slice(1) }))
+    world.stdout(text)
+    return done ? 0 : 1
+  }
+  throw new SidecastError('SC1207', 'journal takes ls, verify or replay', {
+    help: 'sidecast journal ls|verify|replay [--data DIR]',
+  })
 }
 
 async function versionCommand(_args: readonly string[], world: World): Promise<number> {

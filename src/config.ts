@@ -421,6 +421,13 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
   }
 }
 
+/** Whether the value at a path must not be shown. */
+export function isSecret(path: readonly string[]): boolean {
+  let schema: Schema | undefined = configSchema as unknown as Schema
+  for (const key of path) schema = schema?.properties?.[key]
+  return schema?.secret === true
+}
+
 function describe(value: unknown): string {
   if (value === null) return 'empty'
   if (Array.isArray(value)) return 'a list'

@@ -1,5 +1,6 @@
 import type { Config } from './config.ts'
 import { createAlsDecoder } from './ingest/als/decode.ts'
+import { createLiveDecoder } from './ingest/als/live-decoder.ts'
 import { createNodeReader } from './ingest/als/node.ts'
 import { createAlsReceiver } from './ingest/als/receiver.ts'
 import { createOrigins } from './ingest/entry/origins.ts'
@@ -26,7 +27,7 @@ import type { RowTable } from './model/schema.ts'
 import type { Journal } from './pipeline/journal.ts'
 import type { Lane } from './pipeline/lane.ts'
 import type { Ledger } from './pipeline/ledger.ts'
-import { createRedaction } from './pipeline/redact.ts'
+import { createLiveRedaction } from './pipeline/live-redaction.ts'
 import type { Stage } from './pipeline/sink.ts'
 import type { SpanStore } from './pipeline/spans.ts'
 import type { Safety } from './safety.ts'
@@ -56,13 +57,15 @@ export type ReceiverAddresses = { readonly grpc: string; readonly otlpHttp: stri
 export function createReceivers(options: ReceiversOptions) {
   const { config, data, lane, journal, ledger, metrics, spans, safety, clock, log } = options
   const nodes = createNodeReader()
-  const redaction = createRedaction(config.redaction)
+  const redaction = createLiveRedaction(config.redaction)
   const rows = {
-    decoder: createAlsDecoder({
-      builders: lane.builders,
-      redaction,
-      onIdentifier: (bytes, start, end) => nodes.read(bytes, start, end),
-    }),
+    decoder: createLiveDecoder(redaction, (rules) =>
+      createAlsDecoder({
+        builders: lane.builders,
+        redaction: rules,
+        onIdentifier: (bytes, start, end) => nodes.read(bytes, start, end),
+      }),
+    ),
     flush: (table: RowTable) => lane.flush(table),
     onDecoded: (node: string, decoded: number, rejected: number) => ledger.arrived(node, decoded, rejected),
   }
@@ -138,7 +141,10 @@ export function createReceivers(options: ReceiversOptions) {
     lane,
     journal,
     data,
-    alsDecoder: (onIdentifier) => createAlsDecoder({ builders: lane.builders, redaction, onIdentifier }),
+    alsDecoder: (onIdentifier) =>
+      createLiveDecoder(redaction, (rules) =>
+        createAlsDecoder({ builders: lane.builders, redaction: rules, onIdentifier }),
+      ),
     readNode: (bytes, start, end) => nodes.read(bytes, start, end),
     entryWriter: (decoder) => createEntryWriter({ ...rows, decoder }),
     clock,
@@ -177,6 +183,7 @@ export function createReceivers(options: ReceiversOptions) {
     kafka,
     logs,
     remoteWrite,
+    redaction,
     /** In the order in which they start; they stop the other way round, before the lane. */
     stages: [grpc, otlpHttp, statsd, scrape, fluentd, syslog, files, stdin, logs, ...kafka].filter(
       (stage): stage is NonNullable<typeof stage> & Stage => stage !== null,

@@ -15,6 +15,8 @@ export interface Safety {
   access(listener: ListenerName): Access
   /** Of the listeners with TLS. */
   readonly guards: ReadonlyMap<ListenerName, TlsGuard>
+  /** Looks at the files of certificates now. */
+  refresh(): void
 }
 
 /** Listeners that can have TLS, and where the configuration has it. */
@@ -55,7 +57,15 @@ export function createSafety({ config, log }: { config: Config; log: Log }): Saf
     }
     guards.set(name, guard)
   }
-  return { tokens, senders, guards, access: (name) => ({ tokens, senders, tls: guards.get(name) ?? null }) }
+  return {
+    tokens,
+    senders,
+    guards,
+    access: (name) => ({ tokens, senders, tls: guards.get(name) ?? null }),
+    refresh() {
+      for (const guard of guards.values()) guard.refresh()
+    },
+  }
 }
 
 export function senderLimits({ limits: { sender } }: Config): SenderLimits {

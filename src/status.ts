@@ -14,6 +14,7 @@ import type { Ledger } from './pipeline/ledger.ts'
 import type { ServedLedger } from './pipeline/ledger-served.ts'
 import type { LedgerSource, StatusSource } from './query/ports.ts'
 import type { StatusReport } from './query/schemas.ts'
+import type { Reload } from './reload.ts'
 import type { Store } from './store/supervisor.ts'
 import { VERSION } from './version.ts'
 
@@ -24,7 +25,7 @@ export interface StatusParts {
   readonly embedded: Store | undefined
   readonly store: ClickHouse
   readonly journal: Journal
-  readonly journalBytesMax: number
+  readonly bounds: { readonly journalBytesMax: number }
   readonly delivery: Delivery
   readonly adapters: { readonly list: readonly Adapter[] }
   readonly sink: ClickHouseSink
@@ -36,6 +37,7 @@ export interface StatusParts {
   readonly grpc: GrpcServer
   readonly otlp: OtlpReceiver
   readonly otlpHttp: OtlpHttpServer
+  readonly reload: Reload
   /** Of the HTTP server, once it listens. */
   readonly httpAddress: () => string
 }
@@ -112,6 +114,7 @@ async function report(
   return {
     version: VERSION,
     started: new Date(startedMs).toISOString(),
+    config: configOf(parts.reload),
     listeners: [
       { name: 'http', address: parts.httpAddress(), state: 'listening', error: null },
       { name: 'grpc', address: grpc.address, state: 'listening', error: null },
@@ -140,7 +143,7 @@ async function report(
     adapters: parts.adapters.list.flatMap(adapterOf),
     disk: {
       journal_bytes: journal.stats().bytesOnDisk,
-      journal_bytes_max: parts.journalBytesMax,
+      journal_bytes_max: parts.bounds.journalBytesMax,
       store_bytes: disk.usage.bytes,
       store_bytes_max: disk.usage.bytesMax,
       free_bytes: free,
@@ -148,6 +151,24 @@ async function report(
       days_left: null,
     },
     first_run: firsts.steps(answer.ready, streams),
+  }
+}
+
+function configOf({ last, counters, takenMs }: Reload): StatusReport['config'] {
+  return {
+    taken: new Date(takenMs).toISOString(),
+    reloads_taken: counters.taken,
+    reloads_refused: counters.refused,
+    last_reload:
+      last === null
+        ? null
+        : {
+            time: new Date(last.timeMs).toISOString(),
+            trigger: last.trigger,
+            taken: last.taken,
+            changes: last.changes.map(({ text }) => text),
+            reasons: [...last.reasons],
+          },
   }
 }
 

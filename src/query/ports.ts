@@ -20,6 +20,16 @@ export interface LedgerSource {
   since(): number | null
 }
 
+/** Takes another configuration while the process runs. */
+export interface ReloadPort {
+  run(trigger: 'http'): Promise<{
+    readonly taken: boolean
+    readonly changes: readonly { readonly text: string }[]
+    /** Why it was refused. */
+    readonly reasons: readonly string[]
+  }>
+}
+
 export interface StatusSource {
   /** Gathered anew for each question. Must not take longer than a second, whatever state things are in. */
   report(signal: AbortSignal): Promise<StatusReport>

@@ -29,6 +29,7 @@ export const PROBLEMS = {
   query_timeout: [422, 'The query took longer than allowed'],
   query_memory: [422, 'The query needed more memory than allowed'],
   query_rows: [422, 'The query had to read more rows than allowed'],
+  reload_refused: [422, 'The configuration cannot be taken by the running process'],
   too_many_bytes: [429, 'More bytes a second than one sender may send'],
   too_many_queries: [429, 'Too many queries at one time'],
   internal: [500, 'Something is wrong on our side'],

@@ -325,9 +325,26 @@ export const ledgerAnswer = answer({
   rows: Type.Array(Type.Union([nodeLedger, adapterLedger])),
 })
 
+/** Whether the last reload was taken: what was refused stays here until one is. */
+const configReport = object({
+  taken: time('When the configuration that counts was taken'),
+  reloads_taken: count('Reloads since the start that were taken'),
+  reloads_refused: count('Reloads since the start that were refused'),
+  last_reload: nullable(
+    object({
+      time: time('When'),
+      trigger: oneOf(['signal', 'http'], 'By what'),
+      taken: Type.Boolean({ description: 'false: nothing was changed by it' }),
+      changes: Type.Array(Type.String(), { description: 'What it changes' }),
+      reasons: Type.Array(Type.String(), { description: 'Why it was refused' }),
+    }),
+  ),
+})
+
 export const statusReport = object({
   version: text('Version of Sidecast'),
   started: time('Start of the process'),
+  config: configReport,
   listeners: Type.Array(
     object({
       name: text('http, grpc, …'),

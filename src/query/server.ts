@@ -19,6 +19,7 @@ import {
   type LedgerSource,
   type LogsPort,
   type QueryLimits,
+  type ReloadPort,
   type RemoteWritePort,
   type Retention,
   type SloSource,
@@ -35,6 +36,7 @@ import { metaRoutes } from './routes/meta.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { phasesRoute } from './routes/phases.ts'
 import { prometheusRoutes } from './routes/prometheus.ts'
+import { reloadRoute } from './routes/reload.ts'
 import { remoteWriteRoute } from './routes/remote-write.ts'
 import { requestsRoute } from './routes/requests.ts'
 import { slosRoutes } from './routes/slos.ts'
@@ -55,6 +57,8 @@ export interface QueryServerOptions {
   readonly web: WebHandler
   /** Takes log lines; absent where none are taken. */
   readonly logs?: LogsPort
+  /** Absent: the process has a configuration that cannot be read again. */
+  readonly reload?: ReloadPort
   /** Absent: there are none. */
   readonly slos?: SloSource
   /** Takes remote write; absent where none is taken. */
@@ -74,6 +78,8 @@ export interface QueryServerOptions {
 export interface QueryServer extends Stage {
   /** `host:port` it listens on; the one that was asked for until it has started. */
   readonly address: string
+  /** Other bounds of questions from now on. */
+  setLimits(limits: Pick<QueryLimits, 'queriesMax' | 'timeoutMs' | 'memoryBytesMax'>): void
   /** For tests: requests without a socket. */
   readonly app: FastifyInstance
 }
@@ -150,6 +156,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     slosRoutes(scope, context, options.slos ?? { slos: () => [] })
     metaRoutes(scope, context)
     healthRoutes(scope, context)
+    if (options.reload !== undefined) reloadRoute(scope, options.reload)
     const { logs, remoteWrite } = options
     if (logs !== undefined) scope.register(async (own) => logsRoute(own, logs))
     if (remoteWrite !== undefined) scope.register(async (own) => remoteWriteRoute(own, remoteWrite))
@@ -164,6 +171,9 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     app,
     get address() {
       return address
+    },
+    setLimits(changed) {
+      Object.assign(limits, changed)
     },
     async start() {
       try {

@@ -9,7 +9,7 @@ import {
 import type { Adapter } from '../pipeline/adapter.ts'
 import type { ServedTotals } from '../pipeline/ledger-served.ts'
 import { adapterMetrics } from './adapter-metrics.ts'
-import { type SafetySource, safetyMetrics } from './safety-metrics.ts'
+import { type ReloadSource, reloadMetrics, type SafetySource, safetyMetrics } from './safety-metrics.ts'
 
 /**
  * Every metric of the process, declared in one place. Parts count for themselves, in plain numbers; what they counted is
@@ -82,6 +82,7 @@ export interface MetricSources {
     }
   }
   readonly safety: SafetySource
+  readonly reload: ReloadSource
   readonly journal: { readonly state: string; stats(): object }
   readonly delivery: {
     stats(): object
@@ -259,6 +260,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   figures('sidecast_grpc', 'gRPC port', () => sources.grpc.counters)
   gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
   safetyMetrics(sources.safety, counter, gauge)
+  reloadMetrics(sources.reload, counter, gauge)
   figures('sidecast_senders', 'Bounds of one sender', () => sources.safety.senders.counters)
   const { otlp, otlpHttp } = sources
   const signals = Object.entries(otlp.counters.signals)

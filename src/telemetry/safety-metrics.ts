@@ -5,6 +5,35 @@ export interface SafetySource {
   readonly guards: ReadonlyMap<string, GuardSource>
 }
 
+/** What is counted of other configurations for the running process. */
+export interface ReloadSource {
+  readonly counters: { readonly taken: number; readonly refused: number }
+  readonly takenMs: number
+  readonly last: { readonly taken: boolean } | null
+}
+
+/** The names are those that Prometheus has for its own. */
+export function reloadMetrics(source: ReloadSource, counter: Declare, gauge: Declare): void {
+  counter(
+    'sidecast_config_reloads_total',
+    'Reloads by what became of them',
+    () => Object.entries(source.counters).map(([result, n]) => [{ result }, n] as const),
+    ['result'],
+  )
+  gauge(
+    'sidecast_config_last_reload_successful',
+    '0 from a refused reload until one is taken',
+    () => (source.last?.taken === false ? 0 : 1),
+    [],
+  )
+  gauge(
+    'sidecast_config_last_reload_success_timestamp_seconds',
+    'When the configuration that counts was taken',
+    () => source.takenMs / 1000,
+    [],
+  )
+}
+
 interface GuardSource {
   readonly counters: {
     readonly accepted: number

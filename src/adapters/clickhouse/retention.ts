@@ -19,6 +19,8 @@ export interface StoreRetention extends Stage {
   /** Time (ms) of the oldest row that is there; null for an empty table. For `rows_expired`. */
   oldestRow(table: Table, signal: AbortSignal): Promise<number | null>
   readonly usage: Usage
+  /** Another budget, from the next look on. */
+  setBytesMax(bytesMax: number): void
 }
 
 export interface Usage {
@@ -71,10 +73,16 @@ class BudgetedStore implements StoreRetention {
   readonly #stopping = new AbortController()
   #loop: Promise<void> | undefined
   #usage: Usage
+  #bytesMax: number
 
   constructor(options: StoreRetentionOptions) {
     this.#options = options
+    this.#bytesMax = options.diskBytesMax
     this.#usage = { bytes: 0, bytesMax: options.diskBytesMax, over: false, partitionsDropped: 0, rowsDropped: 0 }
+  }
+
+  setBytesMax(bytesMax: number): void {
+    this.#bytesMax = bytesMax
   }
 
   get usage(): Usage {
@@ -111,7 +119,7 @@ class BudgetedStore implements StoreRetention {
   }
 
   async #enforce(signal: AbortSignal): Promise<Usage> {
-    const { diskBytesMax } = this.#options
+    const diskBytesMax = this.#bytesMax
     const partitions = await this.#partitions(signal)
     let bytes = partitions.reduce((sum, partition) => sum + partition.bytes, 0)
     let { partitionsDropped, rowsDropped } = this.#usage

@@ -18,6 +18,9 @@ export function createShardedRetention(shards: readonly StoreRetention[]): Store
       const known = oldest.filter((time) => time !== null)
       return known.length === 0 ? null : Math.min(...known)
     },
+    setBytesMax(bytesMax) {
+      for (const shard of shards) shard.setBytesMax(Math.floor(bytesMax / shards.length))
+    },
     get usage() {
       return total(shards.map(({ usage }) => usage))
     },

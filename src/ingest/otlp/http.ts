@@ -26,6 +26,8 @@ export interface OtlpHttpServer extends Stage {
   /** `host:port` as bound; valid after `start`. */
   readonly address: string
   readonly counters: Readonly<OtlpHttpCounters>
+  /** Other bounds from now on. */
+  setLimits(limits: Pick<OtlpHttpLimits, 'bodyBytesMax' | 'decompressedBytesMax'>): void
 }
 
 export interface OtlpHttpCounters {
@@ -298,6 +300,9 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
       server.on('error', (error) => log.error({ error }, 'the OTLP listener failed'))
       const { port } = server.address() as AddressInfo
       address = `${parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host}:${port}`
+    },
+    setLimits(changed) {
+      Object.assign(limits, changed)
     },
     stop(deadline) {
       stopping ??= server.listening ? drain(deadline) : Promise.resolve()

@@ -1,7 +1,8 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
-import { type AgentOptions, Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { request as httpsRequest } from 'node:https'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
+import type { ClientTls } from '../../lib/tls.ts'
 
 /**
  * One GET with a bound on everything: time as a whole (a sender that drips bytes gets no more), bytes as they come, bytes after
@@ -49,11 +50,11 @@ const REDIRECTS_MAX = 5
 const HEADER_BYTES_MAX = 16 * 1024
 const unzip = promisify(gunzip)
 
-export function createHttpGet(budget: BodyBudget, tls: AgentOptions = {}): HttpGet {
+export function createHttpGet(budget: BodyBudget, tls: Pick<ClientTls, 'agent'>): HttpGet {
   // One connection for each target at a time; kept open, as intervals are short.
   const options = { keepAlive: true, maxSockets: 2, maxFreeSockets: 1, scheduling: 'lifo' as const }
   const plain = new HttpAgent(options)
-  const secure = new HttpsAgent({ ...options, ...tls })
+  const secure = tls.agent(options)
   return {
     async get(request) {
       const deadline = new AbortController()
@@ -78,7 +79,7 @@ export function createHttpGet(budget: BodyBudget, tls: AgentOptions = {}): HttpG
 async function follow(
   request: GetRequest,
   signal: AbortSignal,
-  { plain, secure, budget }: { plain: HttpAgent; secure: HttpsAgent; budget: BodyBudget },
+  { plain, secure, budget }: { plain: HttpAgent; secure: HttpAgent; budget: BodyBudget },
 ): Promise<GetResult> {
   let { url } = request
   for (let hops = 0; hops <= REDIRECTS_MAX; hops++) {

@@ -1,5 +1,6 @@
+import type { ClientTlsConfig } from '../../lib/tls.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
-import { createScrapeReceiver, type ScrapeReceiver, type ScrapeReceiverOptions } from './receiver.ts'
+import { createScrapeReceiver, type ScrapeJob, type ScrapeReceiver, type ScrapeReceiverOptions } from './receiver.ts'
 
 /** One entry of `ingest.scrape`, as the configuration has it. */
 export interface ScrapeConfig {
@@ -17,13 +18,7 @@ export interface ScrapeConfig {
   readonly nodeId: boolean
   readonly bodyMax: string
   readonly samplesMax: number
-  readonly tls: {
-    readonly ca: string
-    readonly cert: string
-    readonly key: string
-    readonly serverName: string
-    readonly insecure: boolean
-  }
+  readonly tls: ClientTlsConfig
   readonly token: string
   readonly tokenFile: string
   readonly username: string
@@ -35,13 +30,15 @@ export function openScrape(
   jobs: readonly ScrapeConfig[],
   parts: Pick<ScrapeReceiverOptions, 'store' | 'gate' | 'log' | 'userAgent' | 'clock'>,
 ): ScrapeReceiver {
-  return createScrapeReceiver({
-    ...parts,
-    jobs: jobs.map(({ interval, timeout, bodyMax, ...job }) => ({
-      ...job,
-      intervalMs: parseDuration(interval)!,
-      timeoutMs: parseDuration(timeout)!,
-      bodyBytesMax: parseBytes(bodyMax)!,
-    })),
-  })
+  return createScrapeReceiver({ ...parts, jobs: scrapeJobs(jobs) })
+}
+
+/** With units resolved. */
+export function scrapeJobs(jobs: readonly ScrapeConfig[]): ScrapeJob[] {
+  return jobs.map(({ interval, timeout, bodyMax, ...job }) => ({
+    ...job,
+    intervalMs: parseDuration(interval)!,
+    timeoutMs: parseDuration(timeout)!,
+    bodyBytesMax: parseBytes(bodyMax)!,
+  }))
 }

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
+import { type ClientTlsConfig, clientTls } from '../../lib/tls.ts'
 import { parseDuration } from '../../lib/units.ts'
 import type { MetricStore } from '../../metrics/store.ts'
 import type { Stage } from '../../pipeline/sink.ts'
@@ -25,6 +27,11 @@ import { createTextParser } from './text.ts'
 export interface ScrapeReceiver extends Stage {
   readonly counters: Readonly<ScrapeCounters>
   targets(): TargetStatus[]
+  /**
+   * Makes ready for other jobs; rejects when the files of one cannot be used. What it returns makes them count: loops of
+   * jobs that are the same go on, those of others end, and their series with them.
+   */
+  prepare(jobs: readonly ScrapeJob[]): Promise<() => Promise<void>>
   /** Memory that repeated lines of all targets hold, about. */
   readonly pageBytes: number
   /** Parts of pages that were refused lately, latest first. */
@@ -48,15 +55,7 @@ export interface ScrapeJob {
   readonly protobuf: boolean
   readonly bodyBytesMax: number
   readonly samplesMax: number
-  readonly tls: {
-    /** Paths; '' for none. */
-    readonly ca: string
-    readonly cert: string
-    readonly key: string
-    readonly serverName: string
-    /** Take any certificate. */
-    readonly insecure: boolean
-  }
+  readonly tls: ClientTlsConfig
   /** '' for none. */
   readonly token: string
   /** Read again when it changes. */
@@ -119,6 +118,8 @@ class Scraper implements ScrapeReceiver {
   readonly #hashSeed = randomBytes(4).readInt32LE()
   #jobs: RunningJob[] = []
   #refreshing: Promise<void> = Promise.resolve()
+  /** One at a time: refreshing, and other jobs. */
+  #turn: Promise<void> = Promise.resolve()
   #bytesMs = Number.NEGATIVE_INFINITY
   #isOverBudget = false
   readonly #complained = new Set<string>()
@@ -131,7 +132,7 @@ class Scraper implements ScrapeReceiver {
   }
 
   async start(): Promise<void> {
-    for (const job of this.#options.jobs) this.#jobs.push(await this.#open(job))
+    for (const job of this.#options.jobs) this.#jobs.push(this.#open(job))
     await this.#refreshAll()
     this.#refreshing = this.#keepFresh()
   }
@@ -140,6 +141,7 @@ class Scraper implements ScrapeReceiver {
   async stop(_deadline: AbortSignal): Promise<void> {
     this.#stopping.abort()
     await this.#refreshing
+    await this.#turn
     const loops = this.#loops()
     await Promise.all(loops.map((loop) => loop.stop(false)))
     for (const { http } of this.#jobs) http.close()
@@ -162,11 +164,40 @@ class Scraper implements ScrapeReceiver {
     return this.#jobs.flatMap(({ loops }) => [...loops.values()])
   }
 
-  async #open(job: ScrapeJob): Promise<RunningJob> {
+  async prepare(jobs: readonly ScrapeJob[]): Promise<() => Promise<void>> {
+    const left = [...this.#jobs]
+    const opened = jobs.map((job) => {
+      const same = left.findIndex((running) => isDeepStrictEqual(running.job, job))
+      return same < 0 ? this.#open(job) : left.splice(same, 1)[0]!
+    })
+    return () => this.#inTurn(() => this.#replace(opened))
+  }
+
+  async #replace(jobs: RunningJob[]): Promise<void> {
+    if (this.#stopping.signal.aborted) return
+    const gone = this.#jobs.filter((running) => !jobs.includes(running))
+    this.#jobs = jobs
+    for (const { loops, http } of gone) {
+      await Promise.all([...loops.values()].map((loop) => loop.stop(true)))
+      http.close()
+    }
+    for (const running of jobs) await this.#refresh(running)
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {})
+    return done
+  }
+
+  #open(job: ScrapeJob): RunningJob {
     const { log } = this.#options
+    const tls = clientTls(job.tls, `ingest.scrape: ${job.job}: tls`)
+    // Throws what is wrong with the files.
+    tls.options()
     return {
       job,
-      http: createHttpGet(this.#bodies, await tlsOf(job)),
+      http: createHttpGet(this.#bodies, tls),
       files: createFileTargets({
         files: job.files,
         onInvalid: (file, reason) =>
@@ -186,13 +217,17 @@ class Scraper implements ScrapeReceiver {
     }
   }
 
-  async #refreshAll(): Promise<void> {
-    for (const running of this.#jobs) {
-      const isChanged = await running.files.refresh()
-      if (!isChanged && running.isApplied) continue
-      running.isApplied = true
-      await this.#apply(running)
-    }
+  #refreshAll(): Promise<void> {
+    return this.#inTurn(async () => {
+      for (const running of this.#jobs) await this.#refresh(running)
+    })
+  }
+
+  async #refresh(running: RunningJob): Promise<void> {
+    const isChanged = await running.files.refresh()
+    if (!isChanged && running.isApplied) return
+    running.isApplied = true
+    await this.#apply(running)
   }
 
   /** Starts loops of targets that are new and ends those of targets that are gone. */
@@ -269,18 +304,6 @@ class Scraper implements ScrapeReceiver {
     if (this.#complained.size >= 1000 || this.#complained.has(reason)) return
     this.#complained.add(reason)
     this.#options.log.warn({ job, reason }, 'a scrape target cannot be used')
-  }
-}
-
-async function tlsOf({ tls }: ScrapeJob) {
-  const read = (path: string) => (path === '' ? undefined : readFile(path))
-  const [ca, cert, key] = await Promise.all([read(tls.ca), read(tls.cert), read(tls.key)])
-  return {
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(tls.serverName === '' ? {} : { servername: tls.serverName }),
-    rejectUnauthorized: !tls.insecure,
   }
 }
 

@@ -260,6 +260,7 @@ function status(rows: readonly Made[], nowMs: number): StatusReport {
   return {
     version: '0.1.0',
     started,
+    config: { taken: '2026-11-21T12:00:00.000Z', reloads_taken: 0, reloads_refused: 0, last_reload: null },
     listeners: [
       { name: 'http', address: '127.0.0.1:8080', state: 'listening', error: null },
       { name: 'grpc', address: '127.0.0.1:9001', state: 'listening', error: null },
