@@ -1,4 +1,5 @@
-import { Readable } from 'node:stream'
+import { pipeline, Readable } from 'node:stream'
+import { createGzip } from 'node:zlib'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { TextHandler, TextPage, WebHandler } from '../ports.ts'
 import { Problem } from '../problem.ts'
@@ -22,10 +23,10 @@ export function pageRoutes(app: FastifyInstance, pages: Pages): void {
     },
   })
   app.get('/metrics', metrics('metrics', 'Metrics of Sidecast itself'), async (request, reply) =>
-    send(reply, await pages.metrics(request.headers.accept ?? '')),
+    sendPacked(reply, request.headers['accept-encoding'], await pages.metrics(request.headers.accept ?? '')),
   )
   app.get('/metrics/mesh', metrics('metricsMesh', 'Metrics of the mesh'), async (request, reply) =>
-    send(reply, await pages.mesh(request.headers.accept ?? '')),
+    sendPacked(reply, request.headers['accept-encoding'], await pages.mesh(request.headers.accept ?? '')),
   )
   app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) =>
     reply.type('application/json; charset=utf-8').send(JSON.stringify(app.swagger())),
@@ -39,6 +40,27 @@ export function pageRoutes(app: FastifyInstance, pages: Pages): void {
     if (!/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) return send(reply, page)
     return send(reply.header('content-encoding', 'gzip'), { type: page.type, body: page.gzip })
   })
+}
+
+/** Label texts repeat on every line: at the lowest level a page is a fiftieth already. */
+const LEVEL = 1
+
+/** A page that is made while it is sent, packed for who accepts that: Prometheus always does. */
+function sendPacked(reply: FastifyReply, accepted: string | string[] | undefined, { type, body }: TextPage) {
+  reply.header('vary', 'accept, accept-encoding')
+  if (!acceptsGzip(String(accepted ?? ''))) return send(reply, { type, body })
+  const gzip = createGzip({ level: LEVEL })
+  // When the page fails, or the reader leaves, each ends the other.
+  pipeline(Readable.from(typeof body === 'string' || body instanceof Uint8Array ? [body] : body), gzip, () => {})
+  return reply.type(type).header('content-encoding', 'gzip').send(gzip)
+}
+
+export function acceptsGzip(header: string): boolean {
+  for (const range of header.split(',')) {
+    const [name, ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+    if (name === 'gzip') return !parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter))
+  }
+  return false
 }
 
 function send(reply: FastifyReply, { type, body }: TextPage) {
