@@ -1,0 +1,56 @@
+/**
+ * Pieces of PromQL that the queries are made of.
+ *
+ * Both sidecars of a connection report the same request. For each destination service the reports of the first of these
+ * kinds that there is count, as in `view=auto` of the API; gateways report as the source, with Istio's labels.
+ */
+const REPORTERS = ['destination', 'waypoint', 'source', 'unknown'] as const
+
+const SERVICE = 'destination_service'
+
+/** `expr` of each kind of report, grouped by the service at least; a kind counts where none before it has the service. */
+export function once(expr: (reporter: string) => string): string {
+  return `(${REPORTERS.map((reporter) => expr(`reporter="${reporter}"`)).join(` or on (${SERVICE}) `)})`
+}
+
+/** Per second, by service and labels, each request once. `matchers` beside the reporter. */
+export function ratePerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
+  const labels = [SERVICE, ...by].join(', ')
+  return once(
+    (reporter) => `sum by (${labels}) (rate(${metric}{${[reporter, ...matchers].join(', ')}}[$__rate_interval]))`,
+  )
+}
+
+/** The same, added up over services. */
+export function totalPerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
+  const labels = by.length === 0 ? '' : ` by (${by.join(', ')})`
+  return `sum${labels} (${ratePerSecond(metric, matchers, by)})`
+}
+
+/** A quantile of a classic histogram, over everything or by labels. */
+export function quantile(
+  q: number,
+  histogram: string,
+  matchers: readonly string[],
+  by: readonly string[] = [],
+): string {
+  return `histogram_quantile(${q}, ${totalPerSecond(`${histogram}_bucket`, matchers, [...by, 'le'])})`
+}
+
+/** Part of a whole by the labels that both have; 0 where there is a whole and no part. */
+export function share(part: string, whole: string): string {
+  return `(${part} or 0 * ${whole}) / (${whole} > 0)`
+}
+
+export const ISTIO = {
+  duration: 'istio_request_duration_milliseconds',
+  requestBytes: 'istio_request_bytes',
+  responseBytes: 'istio_response_bytes',
+} as const
+
+export const OURS = {
+  requests: 'sidecast_requests_total',
+  phase: 'sidecast_request_phase_seconds',
+  attempts: 'sidecast_request_attempts_total',
+  flags: 'sidecast_response_flags_total',
+} as const
