@@ -14,7 +14,7 @@ import type { Line, Transport } from './transport.ts'
  * bodies get smaller, and grow again with each that is taken, as proxies do it.
  */
 export interface LineQueue {
-  /** Sends until nothing is left or the target wants a pause. */
+  /** Sends until nothing is left or the target wants a pause. Rejected when the target refused every single line. */
   drain(transport: Transport, signal: AbortSignal): Promise<Outcome>
 }
 
@@ -48,6 +48,8 @@ export function createLineQueue(options: LineQueueOptions): LineQueue {
   let waiting: Line[] = []
   let ended = false
   let room = linesMax
+  let taken = false
+  let refusal: Error | null = null
 
   function fill(): void {
     let bytes = waiting.reduce((sum, { text }) => sum + text.length, 0)
@@ -76,7 +78,9 @@ export function createLineQueue(options: LineQueueOptions): LineQueue {
       let most = room
       for (;;) {
         fill()
-        if (waiting.length === 0) return { status: 'accepted' }
+        if (waiting.length === 0) {
+          return taken || refusal === null ? { status: 'accepted' } : { status: 'rejected', error: refusal }
+        }
         if (signal.aborted) return { status: 'retry', error: new Error('given up: the process stops') }
         const count = bodyLines(most)
         const { format } = waiting[0]!
@@ -94,12 +98,14 @@ export function createLineQueue(options: LineQueueOptions): LineQueue {
         }
         waiting = waiting.slice(count)
         if (sent.status === 'taken') {
+          taken = true
           counters.sent += count
           counters.bodies++
           counters.bytes += body.length
           room = Math.min(linesMax, room * 2)
           most = Math.min(room, most * 2)
         } else {
+          refusal ??= sent.error
           counters.refused += count
           onRefused?.(count, sent.error)
         }

@@ -68,9 +68,10 @@ export function createMetricsSink(options: MetricsSinkOptions): MetricsSink {
       const outcome = await queueOf(aggregate, interval).drain(transport, signal)
       if (outcome.status === 'retry') return outcome
       pending = null
+      if (outcome.status === 'rejected') return outcome
       for (const key of Object.keys(rows) as (keyof AggregateCounters)[]) rows[key] += aggregate.counters[key]
       onServices(new Set(aggregate.red?.series.list.map(({ service }) => service)))
-      return outcome
+      return { status: 'accepted', dropped: aggregate.counters.filtered }
     },
   }
 }
