@@ -5,6 +5,7 @@ import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './c
 import { SidecastError } from './errors.ts'
 import { createForm, isFormProblem } from './ingest/lines/forms.ts'
 import { nearest } from './lib/nearest.ts'
+import { hashToken, makeToken, SCOPES } from './lib/tokens.ts'
 import { requestReplay } from './pipeline/journal-replay.ts'
 import { formatJournalList, formatJournalVerify, formatReplay } from './pipeline/journal-report.ts'
 import { createLog, type Log } from './telemetry/log.ts'
@@ -18,7 +19,12 @@ export interface World {
   stderr(text: string): unknown
   onSignal(signal: 'SIGTERM' | 'SIGINT' | 'SIGHUP', handler: () => void): unknown
   exitNow(code: number): void
+  /** All of standard input, as text. */
+  readStdin(): Promise<string>
 }
+
+/** A given token cannot be guessed by trying if it is random; ours have 52 characters. */
+const TOKEN_CHARS_MIN = 32
 
 type Command = (args: readonly string[], world: World) => Promise<number>
 
@@ -32,6 +38,7 @@ const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage:
       'backfill [--preset NAME|--format FORMAT] [--node ID] [--service NAME] [--url URL] [--config FILE] [--data DIR] [--json] FILE…',
   },
   journal: { run: journalCommand, usage: 'journal ls|verify|replay [--data DIR] [--sink NAME] [SEGMENT…]' },
+  token: { run: tokenCommand, usage: 'token [NAME] [--scopes read,ingest,admin] [--stdin]' },
   version: { run: versionCommand, usage: 'version' },
 }
 
@@ -260,6 +267,35 @@ async function journalCommand(args: readonly string[], world: World): Promise<nu
   throw new SidecastError('SC1207', 'journal takes ls, verify or replay', {
     help: 'sidecast journal ls|verify|replay [--data DIR]',
   })
+}
+
+/** Makes a token, or takes the one that comes on standard input, and prints what the configuration needs of it. */
+async function tokenCommand(args: readonly string[], world: World): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { scopes: { type: 'string', default: 'read' }, stdin: { type: 'boolean', default: false } },
+    allowPositionals: true,
+    strict: true,
+  })
+  const scopes = values.scopes.split(',')
+  const wrong = scopes.find((scope) => !(SCOPES as readonly string[]).includes(scope))
+  if (wrong !== undefined) {
+    throw new SidecastError('SC1207', `--scopes: \`${wrong}\` is not a scope`, { help: `use ${SCOPES.join(', ')}` })
+  }
+  const given = values.stdin ? (await world.readStdin()).trim() : null
+  if (given !== null && (given.length < TOKEN_CHARS_MIN || /\s/.test(given))) {
+    throw new SidecastError('SC1207', `a token has at least ${TOKEN_CHARS_MIN} characters and no white space`, {
+      help: 'leave out --stdin: one is made of 256 random bits',
+    })
+  }
+  const token = given ?? makeToken()
+  const name = JSON.stringify(positionals[0] ?? 'unnamed')
+  // The token alone goes to standard output, so that `sidecast token > file` is a file to send with.
+  if (given === null) world.stdout(`${token}\n`)
+  world.stderr(
+    `auth:\n  tokens:\n    - { name: ${name}, hash: "${hashToken(token)}", scopes: [${scopes.join(', ')}] }\n`,
+  )
+  return 0
 }
 
 async function versionCommand(_args: readonly string[], world: World): Promise<number> {

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { text } from 'node:stream/consumers'
 import { setFlagsFromString } from 'node:v8'
 
 // The hot path makes next to no garbage: a young generation that stays small costs nothing and saves 15 MB. It has to be
@@ -13,6 +14,7 @@ const code = await runCli({
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
   onSignal: (signal, handler) => process.on(signal, handler),
+  readStdin: () => text(process.stdin),
   exitNow: (code) => process.exit(code),
 })
 process.exit(code)

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:http2'
 import { parseArgs } from 'node:util'
 import { createEntryGenerator } from './als-entries.ts'
@@ -12,7 +13,8 @@ import { createEntryGenerator } from './als-entries.ts'
  * flow control lets it. `--seconds` bounds the time instead of the count. `--node` is the number of the first stream's node.
  *
  * With `--report` it prints how much was handed to the socket after every message, and takes the end of the server, at
- * any moment, as its own end. SIGTERM ends the streams politely.
+ * any moment, as its own end. SIGTERM ends the streams politely. `--ca FILE` is TLS, `--cert` and `--key` are shown to a
+ * server that asks for them, `--token FILE` is sent with each stream.
  */
 const { values } = parseArgs({
   options: {
@@ -25,6 +27,10 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     node: { type: 'string', default: '0' },
     report: { type: 'boolean', default: false },
+    ca: { type: 'string' },
+    cert: { type: 'string' },
+    key: { type: 'string' },
+    token: { type: 'string' },
   },
 })
 if (values.to === undefined) throw new Error('--to HOST:PORT is missing')
@@ -34,6 +40,13 @@ const rate = values.rate === undefined ? Number.POSITIVE_INFINITY : Number(value
 const deadline =
   values.seconds === undefined ? Number.POSITIVE_INFINITY : performance.now() + Number(values.seconds) * 1000
 const countMax = values.seconds === undefined ? Number(values.count) : Number.POSITIVE_INFINITY
+const read = (path: string | undefined): Buffer | undefined => (path === undefined ? undefined : readFileSync(path))
+const tls =
+  values.ca === undefined
+    ? null
+    : { ca: read(values.ca), cert: read(values.cert), key: read(values.key), servername: 'localhost' }
+const authorization: { authorization?: string } =
+  values.token === undefined ? {} : { authorization: `Bearer ${read(values.token)!.toString().trim()}` }
 let stopped = false
 process.once('SIGTERM', () => {
   stopped = true
@@ -61,13 +74,14 @@ async function runStream(index: number): Promise<void> {
     edges: Math.ceil(400 / streamsCount),
     hosts: Math.ceil(200 / streamsCount),
   })
-  const session = connect(`http://${values.to}`)
+  const session = connect(`${tls === null ? 'http' : 'https'}://${values.to}`, tls ?? {})
   const failed = new Promise<never>((_, reject) => session.on('error', reject))
   const stream = session.request({
     ':method': 'POST',
     ':path': PATH,
     te: 'trailers',
     'content-type': 'application/grpc',
+    ...authorization,
   })
   const ended = new Promise<void>((done, reject) => {
     stream.on('error', reject)
