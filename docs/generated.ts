@@ -6,6 +6,7 @@ import { SIDE_COLUMNS, SIDE_MEANING } from '../src/model/side-columns.ts'
 
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>
+  readonly patternProperties?: unknown
   readonly items?: Schema
   readonly anyOf?: readonly { readonly const: unknown }[]
   readonly type?: string
@@ -54,6 +55,7 @@ Known, not built yet, and ignored with a warning: ${later.join(', ')}.
 
 function shown(value: unknown): string {
   if (value === '') return 'empty'
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return 'none'
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((item) => `\`${item}\``).join(', ')
   return `\`${String(value)}\``
 }
@@ -62,7 +64,8 @@ function kindOf(schema: Schema): string {
   if (schema.anyOf !== undefined) return schema.anyOf.map((option) => `\`${option.const}\``).join(', ')
   if (schema.format === 'address') return 'host:port'
   if (schema.format !== undefined) return schema.format
-  if (schema.type === 'integer') return `${schema.minimum} to ${schema.maximum}`
+  if (schema.patternProperties !== undefined) return 'keys with texts'
+  if (schema.type === 'integer' || schema.type === 'number') return `${schema.minimum} to ${schema.maximum}`
   if (schema.type === 'array')
     return schema.items?.properties === undefined
       ? 'list'

@@ -42,6 +42,8 @@ const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter
       : (await import('./adapters/remote-write/open.ts')).openRemoteWrite(prometheus.remoteWrite, shared),
   async ({ adapters: { kafka } }, shared) =>
     kafka.brokers.length === 0 ? null : (await import('./adapters/kafka/open.ts')).openKafkaOut(kafka, shared),
+  async ({ adapters: { otlp } }, shared) =>
+    otlp.endpoint === '' ? null : (await import('./adapters/otlp/open.ts')).openOtlp(otlp, shared),
   async ({ adapters: { wavefront } }, shared) =>
     wavefront.proxy === '' && wavefront.url === ''
       ? null

@@ -3,6 +3,7 @@ import { ISTIO_BUCKETS, PHASE_BUCKETS } from './adapters/prometheus/classic.ts'
 import { RULE_SOURCES, RULE_TARGETS, type RuleSource, type RuleTarget } from './ingest/als/identity-rules.ts'
 import { COMPRESSIONS } from './kafka/producer.ts'
 import { HASH_PATTERN, SCOPES } from './lib/tokens.ts'
+import { CLASSES } from './model/schema.ts'
 import { SOURCES } from './pipeline/ledger-rows.ts'
 import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 
@@ -54,6 +55,25 @@ const kafkaSasl = object({
     description: 'Password; better from the environment or a file',
   }),
 })
+/** Which requests go to OTLP. */
+const tailRules = {
+  sample: Type.Number({
+    default: 0.1,
+    minimum: 0,
+    maximum: 1,
+    description: 'Share of the requests that no rule keeps; the trace id decides',
+  }),
+  classes: Type.Array(Type.Union(CLASSES.map((name) => Type.Literal(name))), {
+    default: ['server_error', 'aborted'],
+    description: 'Always kept: classes of answers',
+  }),
+  slow: duration('1s', 'Always kept: requests that took longer; 0s: none for that reason'),
+  rare: count(5, 0, 1_000_000, 'Always kept: the first so many requests of each route in each minute'),
+  wholeTraces: Type.Boolean({
+    default: true,
+    description: 'Always kept: further requests of traces of which a failed, slow or rare one was kept',
+  }),
+}
 const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
 /** What is said of lines, and of the proxies that wrote them. */
@@ -475,7 +495,47 @@ export const configSchema = object({
         ...clientTls,
       }),
     }),
-    otlp: later('OTLP out'),
+    otlp: object({
+      endpoint: Type.String({
+        default: '',
+        description: 'OTLP over gRPC: `host:port`, `http://…` or `https://…` for TLS; empty: off',
+      }),
+      headers: Type.Record(Type.String(), Type.String(), {
+        default: {},
+        secret: true,
+        description: 'Sent with every request: keys of an API, tenants',
+      }),
+      compression: Type.Union([Type.Literal('gzip'), Type.Literal('none')], {
+        default: 'gzip',
+        description: 'Of requests',
+      }),
+      timeout: duration('10s', 'Of one request'),
+      requestMax: size('3 MiB', 'A request before compression; most targets take 4 MiB'),
+      where: Type.Array(Type.String({ minLength: 1 }), {
+        default: [],
+        description: 'Only requests for which all of these hold, as `where` of the API. Metrics are of all requests',
+      }),
+      freshFirst: Type.Boolean({ default: false, description: 'What came lately goes before a backlog' }),
+      traces: object({
+        enabled: Type.Boolean({ default: true, description: 'Requests as spans' }),
+        ...tailRules,
+      }),
+      logs: object({
+        enabled: Type.Boolean({ default: true, description: 'Requests as log records' }),
+        ...tailRules,
+      }),
+      metrics: object({
+        enabled: Type.Boolean({ default: true, description: 'What requests add up to, as exponential histograms' }),
+        interval: duration('1m', 'Of the points'),
+        phases: Type.Boolean({ default: true, description: 'A histogram for each phase as well' }),
+        bucketsMax: count(640, 2, 4096, 'Buckets of a histogram from its lowest to its highest; 64 for each doubling'),
+        keysMax: count(20_000, 10, 65_536, 'Label sets of an interval; further ones are one of their own'),
+      }),
+      selfTraces: object({
+        enabled: Type.Boolean({ default: true, description: 'Spans of Sidecast’s own deliveries' }),
+      }),
+      tls: object(clientTls),
+    }),
     kafka: object({
       brokers: Type.Array(Type.String({ minLength: 1 }), {
         default: [],

@@ -424,8 +424,11 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
 /** Whether the value at a path must not be shown. */
 export function isSecret(path: readonly string[]): boolean {
   let schema: Schema | undefined = configSchema as unknown as Schema
-  for (const key of path) schema = schema?.properties?.[key]
-  return schema?.secret === true
+  for (const key of path) {
+    schema = schema?.properties?.[key] ?? Object.values(schema?.patternProperties ?? {})[0]
+    if (schema?.secret === true) return true
+  }
+  return false
 }
 
 function describe(value: unknown): string {

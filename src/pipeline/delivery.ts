@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts'
+import { startAttempt } from '../telemetry/delivery-span.ts'
 import type { Log } from '../telemetry/log.ts'
 import { Circuit, type CircuitStats } from './circuit.ts'
 import type { Journal } from './journal.ts'
@@ -154,7 +155,14 @@ class SegmentDelivery implements Delivery {
         if (drain.aborted) continue
         return
       }
+      const told = startAttempt({
+        sink: this.sink,
+        segments: [segment],
+        rows: rowsOf(segment),
+        attempt: this.#circuit.failures + 1,
+      })
       const outcome = await this.#attempt(segment)
+      told.end(outcome)
       if (outcome.status !== 'retry') {
         this.#settle(segment, outcome)
         continue
@@ -191,7 +199,7 @@ class SegmentDelivery implements Delivery {
 
   #settle(segment: Segment, outcome: Exclude<Outcome, { status: 'retry' }>): void {
     const { sink, log, clock } = this.#options
-    const rows = segment.tables.reduce((sum, table) => sum + (isRowTable(table.table) ? table.rows : 0), 0)
+    const rows = rowsOf(segment)
     if (outcome.status === 'accepted') {
       if (this.#circuit.failures > 0)
         log.info({ sink: sink.name, attempts: this.#circuit.failures }, 'delivering again')
@@ -222,3 +230,6 @@ class SegmentDelivery implements Delivery {
     return this.#circuit.failed(afterMs)
   }
 }
+
+const rowsOf = ({ tables }: Segment): number =>
+  tables.reduce((sum, { table, rows }) => sum + (isRowTable(table) ? rows : 0), 0)

@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts'
+import { startAttempt } from '../telemetry/delivery-span.ts'
 import type { Log } from '../telemetry/log.ts'
 import { Circuit } from './circuit.ts'
 import { type Delivery, type DeliveryStats, RETRY_FIRST_MS, RETRY_MAX_MS } from './delivery.ts'
@@ -274,7 +275,10 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
     while (!this.#abort.signal.aborted) {
       this.#counts.attempts++
       this.#circuit.begin()
+      const attempt = this.#circuit.failures + 1
+      const told = startAttempt({ sink: this.sink, segments, rows: interval.rows, attempt })
       const outcome = await this.#attempt(() => sink.flush(aggregate, interval, this.#abort.signal))
+      told.end(outcome)
       if (outcome.status === 'retry') {
         const waitMs = this.#fail(outcome.error, outcome.afterMs)
         if (this.#drain.signal.aborted) return false

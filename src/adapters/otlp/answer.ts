@@ -8,7 +8,7 @@ export type ExportAnswer =
   | { readonly status: 'ok'; readonly rejected: number; readonly message: string }
   | { readonly status: 'retry'; readonly error: Error; readonly afterMs?: number }
   /** Refused for good. `unimplemented`: the target does not take this signal at all. */
-  | { readonly status: 'refused'; readonly error: Error; readonly unimplemented: boolean }
+  | { readonly status: 'refused'; readonly error: Error; readonly because: 'unimplemented' | 'not-allowed' | 'other' }
   /** Larger than the target takes; smaller parts may pass. */
   | { readonly status: 'too-large'; readonly error: Error }
 
@@ -24,6 +24,8 @@ export interface GrpcFailure {
 
 const RESOURCE_EXHAUSTED = 8
 const UNIMPLEMENTED = 12
+/** PERMISSION_DENIED, UNAUTHENTICATED. */
+const NOT_ALLOWED: ReadonlySet<number> = new Set([7, 16])
 /** CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS. */
 const RETRYABLE: ReadonlySet<number> = new Set([1, 4, 10, 11, 14, 15])
 /** How gRPC's libraries (C++, Go, Java, JavaScript, Rust) say that a message is over their limit. */
@@ -62,7 +64,8 @@ export function answerOfFailure(failure: GrpcFailure): ExportAnswer {
     return { status: 'retry', error, ...(afterMs === undefined ? {} : { afterMs }) }
   }
   if (code === RESOURCE_EXHAUSTED && TOO_LARGE.test(details)) return { status: 'too-large', error }
-  return { status: 'refused', error, unimplemented: code === UNIMPLEMENTED }
+  const because = code === UNIMPLEMENTED ? 'unimplemented' : NOT_ALLOWED.has(code) ? 'not-allowed' : 'other'
+  return { status: 'refused', error, because }
 }
 
 /** The answer of a call that came back: an `Export…ServiceResponse`; the three have the same shape. */

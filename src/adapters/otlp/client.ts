@@ -146,7 +146,7 @@ class GrpcClient implements OtlpClient {
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 
-function credentialsOf(grpc: Grpc, files: ClientTlsOptions | null): ChannelCredentials {
+export function credentialsOf(grpc: Grpc, files: ClientTlsOptions | null): ChannelCredentials {
   if (files === null) return grpc.credentials.createInsecure()
   const { ca, cert, key, checkServerIdentity, rejectUnauthorized } = files
   return grpc.credentials.createSsl(ca as Buffer | null, key as Buffer | null, cert as Buffer | null, {

@@ -10,10 +10,11 @@ import type { OtlpClient, OtlpSignal } from './client.ts'
  *   request ─► taken ─────────► next; what the target rejected of it is counted and never sent again
  *              retry ─────────► stays at the head
  *              too large ─────► halves; one item that is too large by itself is counted as rejected
- *              refused ───────► counted as rejected; next
+ *              refused ───────► counted as rejected; next, and in the end the whole segment is said to be rejected
+ *              not allowed ───► the same at once: the next one would fare no better
  *
  * Items made = accepted + rejected + those that wait here. A signal that the target does not implement is left alone for
- * a while: its items are counted as rejected without asking again each time.
+ * a while: its items are counted as rejected without asking again each time, and `unimplemented` says so.
  */
 export interface Exporter {
   /** Takes requests from `source` until it ends, or one has to wait. */
@@ -25,7 +26,10 @@ export interface Exporter {
   readonly lastMessage: string
 }
 
-export type ExportOutcome = { readonly status: 'done' } | Extract<Outcome, { status: 'retry' }>
+/** `unimplemented`: at least one request met with a target that does not take this signal. */
+export type ExportOutcome =
+  | { readonly status: 'done'; readonly unimplemented: boolean }
+  | Extract<Outcome, { status: 'retry' | 'rejected' }>
 
 export interface ExportCounters {
   requests: number
@@ -70,6 +74,9 @@ class SignalExporter implements Exporter {
   readonly #options: ExporterOptions
   readonly #now: () => number
   #waiting: ExportRequest[] = []
+  /** Of the segment at hand. */
+  #refusal: Error | null = null
+  #unimplemented = false
   #silentUntilMs = Number.NEGATIVE_INFINITY
 
   constructor(options: ExporterOptions) {
@@ -82,7 +89,7 @@ class SignalExporter implements Exporter {
       const request = this.#waiting[0]
       if (request === undefined) {
         const next = await source.next()
-        if (next.done === true) return { status: 'done' }
+        if (next.done === true) return this.#finish()
         this.#waiting.push(next.value)
         continue
       }
@@ -93,11 +100,21 @@ class SignalExporter implements Exporter {
 
   forget(): void {
     this.#waiting = []
+    this.#refusal = null
+    this.#unimplemented = false
+  }
+
+  #finish(): ExportOutcome {
+    const refusal = this.#refusal
+    const unimplemented = this.#unimplemented
+    this.forget()
+    return refusal === null ? { status: 'done', unimplemented } : { status: 'rejected', error: refusal }
   }
 
   /** Null: the request is settled, or replaced by its halves. */
-  async #send(request: ExportRequest, signal: AbortSignal): Promise<Extract<Outcome, { status: 'retry' }> | null> {
+  async #send(request: ExportRequest, signal: AbortSignal): Promise<ExportOutcome | null> {
     if (this.#now() < this.#silentUntilMs) {
+      this.#unimplemented = true
       this.#settle(0, request.items)
       return null
     }
@@ -115,10 +132,15 @@ class SignalExporter implements Exporter {
         return null
       case 'refused':
         this.counters.refused++
-        if (answer.unimplemented) this.#silentUntilMs = this.#now() + UNIMPLEMENTED_MS
         this.#trouble(`the target refused ${this.#options.signal} for good`, answer.error)
         this.#settle(0, request.items)
-        return null
+        if (answer.because === 'unimplemented') {
+          this.#silentUntilMs = this.#now() + UNIMPLEMENTED_MS
+          this.#unimplemented = true
+          return null
+        }
+        this.#refusal ??= answer.error
+        return answer.because === 'not-allowed' ? this.#finish() : null
     }
   }
 

@@ -95,7 +95,9 @@ class Rows implements RowsSink {
     if (outcome.status === 'retry') return outcome
     this.#sampler.commit()
     await this.#end()
-    return { status: 'accepted', dropped: reading.dropped }
+    if (outcome.status === 'rejected') return outcome
+    // What the target has no place for at all is left out, not set aside: it would fill the disk.
+    return { status: 'accepted', dropped: outcome.unimplemented ? rowsOf(segment) : reading.dropped }
   }
 
   async #readingOf(segment: Segment): Promise<Reading> {
@@ -129,8 +131,7 @@ class Rows implements RowsSink {
     const sampler = this.#sampler
     sampler.begin(segment.sealedMs)
     if (sampler.notes)
-      for await (const block of readSegment(segment, 'requests'))
-        sampler.note(block, this.#options.filter.select(block))
+      for await (const block of readSegment(segment, 'requests')) sampler.note(block, this.#select(block))
     const requests = createRowRequests({
       signal,
       bytesMax: requestBytesMax,
@@ -146,7 +147,7 @@ class Rows implements RowsSink {
   }
 
   #keep(block: NativeBlockColumns, dropped: (rows: number) => void): Uint8Array {
-    const selected = this.#options.filter.select(block)
+    const selected = this.#select(block)
     const decisions = this.#sampler.decide(block, selected)
     let filtered = 0
     let left = 0
@@ -162,6 +163,16 @@ class Rows implements RowsSink {
     return decisions
   }
 
+  /** Rows that the filter lets pass, and that are not the second telling of a request that its proxy told in a better way. */
+  #select(block: NativeBlockColumns): Uint8Array | null {
+    const selected = this.#options.filter.select(block)
+    if (!block.has('secondary')) return selected
+    const secondary = block.numbers('secondary')
+    return Uint8Array.from({ length: block.rows }, (_, row) =>
+      secondary[row] !== 0 ? 0 : selected === null ? 1 : selected[row]!,
+    )
+  }
+
   #speak(message: string, error: Error | null): void {
     const key = `${message}: ${error?.message ?? ''}`
     if (key === this.#spokenOf) return
@@ -170,7 +181,9 @@ class Rows implements RowsSink {
   }
 }
 
+const rowsOf = ({ tables }: Segment): number =>
+  tables.reduce((sum, { table, rows }) => sum + (isRowTable(table) ? rows : 0), 0)
+
 /** Rows that are no requests: attempts of them, and what is still going on, are not sent. */
-function othersOf({ tables }: Segment): number {
-  return tables.reduce((sum, { table, rows }) => sum + (isRowTable(table) && table !== 'requests' ? rows : 0), 0)
-}
+const othersOf = (segment: Segment): number =>
+  rowsOf(segment) - segment.tables.reduce((sum, { table, rows }) => sum + (table === 'requests' ? rows : 0), 0)

@@ -1,0 +1,154 @@
+import type { Config } from '../../config.ts'
+import { SidecastError } from '../../errors.ts'
+import { clientTls } from '../../lib/tls.ts'
+import { parseBytes, parseDuration } from '../../lib/units.ts'
+import type { RowSignal } from '../../otlp/row-requests.ts'
+import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
+import { createDelivery, type Delivery } from '../../pipeline/delivery.ts'
+import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
+import { createRollupAggregate } from '../../pipeline/rollup-aggregate.ts'
+import { createRowFilter, isFilterFault, type RowFilter } from '../../pipeline/row-filter.ts'
+import type { SegmentSink, Stage } from '../../pipeline/sink.ts'
+import { createOtlpClient, parseEndpoint } from './client.ts'
+import { createMetricsSink } from './metrics-sink.ts'
+import { createRowsSink } from './rows-sink.ts'
+import { createSelfTraces, type SelfTraces } from './self-traces.ts'
+import type { TailRules } from './tail-rules.ts'
+
+export type OtlpConfig = Config['adapters']['otlp']
+
+/** `adapters.otlp`; null without an endpoint. A sink, a cursor and a channel for each signal: none waits for another. */
+export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promise<Adapter | null> {
+  if (config.endpoint === '') return null
+  const endpoint = parseEndpoint(config.endpoint)
+  if (endpoint === null) {
+    throw new SidecastError('SC1205', `adapters.otlp.endpoint is ${JSON.stringify(config.endpoint)}`, {
+      help: 'host:port, http://host:port or https://host:port; the port of OTLP over gRPC is 4317',
+    })
+  }
+  checkHeaders(config.headers)
+  const { clock, log, journal, host, version } = shared
+  const filter = readFilter(config.where)
+  const requestBytesMax = parseBytes(config.requestMax)!
+  const clientOptions = {
+    endpoint,
+    headers: config.headers,
+    gzip: config.compression === 'gzip',
+    timeoutMs: parseDuration(config.timeout)!,
+    userAgent: `sidecast/${version}`,
+    tls: clientTls(config.tls, 'adapters.otlp.tls'),
+  }
+  const stages: Stage[] = []
+  const deliveries: Delivery[] = []
+  const counts: (() => Record<string, number>)[] = []
+
+  let selfTraces: SelfTraces | null = null
+  if (config.selfTraces.enabled) {
+    selfTraces = createSelfTraces({ ...clientOptions, host, version })
+    stages.push(selfTraces)
+    const { counters } = selfTraces
+    counts.push(() => prefixed('self_spans', counters))
+  }
+
+  const addRows = (signal: RowSignal, rules: TailRules): void => {
+    const client = createOtlpClient(clientOptions)
+    const sink = createRowsSink({
+      signal,
+      name: `otlp-${signal}`,
+      client,
+      filter,
+      rules,
+      requestBytesMax,
+      version,
+      log,
+    })
+    const told = selfTraces === null || deliveries.length > 0 ? sink : tellingOf(sink, selfTraces)
+    const delivery = createDelivery({ sink: told, journal, clock, log, freshFirst: config.freshFirst })
+    stages.push(closing(client), sink, delivery)
+    deliveries.push(delivery)
+    counts.push(() => prefixed(signal, sink.counters))
+  }
+  if (config.traces.enabled) addRows('traces', rulesOf(config.traces))
+  if (config.logs.enabled) addRows('logs', rulesOf(config.logs))
+  if (config.metrics.enabled) {
+    const { phases, bucketsMax, keysMax, interval } = config.metrics
+    const client = createOtlpClient(clientOptions)
+    const sink = createMetricsSink({ name: 'otlp-metrics', client, phases, bucketsMax, requestBytesMax, version, log })
+    const delivery = createIntervalDelivery({
+      sink,
+      create: () => createRollupAggregate({ keysMax }),
+      journal,
+      clock,
+      log,
+      intervalMs: parseDuration(interval)!,
+    })
+    stages.push(closing(client), sink, delivery)
+    deliveries.push(delivery)
+    counts.push(() => prefixed('metrics', sink.counters))
+  }
+  return {
+    name: 'otlp',
+    endpoint: `${endpoint.secure ? 'https' : 'http'}://${endpoint.target}`,
+    stages,
+    deliveries,
+    counters: () => Object.assign({}, ...counts.map((count) => count())),
+  }
+}
+
+/** What gRPC takes as metadata; a later failure would be one of every request. */
+function checkHeaders(headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^[0-9A-Za-z_.-]+$/.test(name) && !/-bin$/i.test(name) && !/^grpc-/i.test(name) && /^[ -~]*$/.test(value))
+      continue
+    throw new SidecastError('SC1205', `adapters.otlp.headers: ${JSON.stringify(name)} cannot be a header of gRPC`, {
+      help: 'letters, digits, - _ . and a value of printable ASCII; no grpc-… and no …-bin',
+    })
+  }
+}
+
+function readFilter(where: readonly string[]): RowFilter {
+  const filter = createRowFilter(where)
+  if (!isFilterFault(filter)) return filter
+  throw new SidecastError('SC1205', `adapters.otlp.where: ${JSON.stringify(filter.filter)}: ${filter.detail}`, {
+    help: 'COLUMN OP VALUE, as `where` of the API',
+  })
+}
+
+function rulesOf({ sample, classes, slow, rare, wholeTraces }: OtlpConfig['traces']): TailRules {
+  const slowMs = parseDuration(slow)!
+  return { sample, classes, slowNs: slowMs === 0 ? Number.POSITIVE_INFINITY : slowMs * 1e6, rare, wholeTraces }
+}
+
+/** Tells of each segment before it is sent. */
+function tellingOf(sink: SegmentSink, selfTraces: SelfTraces): SegmentSink {
+  return {
+    name: sink.name,
+    start: () => sink.start(),
+    stop: (deadline) => sink.stop(deadline),
+    send(segment, signal) {
+      selfTraces.segment(segment)
+      return sink.send(segment, signal)
+    },
+  }
+}
+
+/** The channel goes last: after the delivery that used it. */
+function closing(client: { close(): void }): Stage {
+  return {
+    name: 'otlp channel',
+    async start() {},
+    async stop() {
+      client.close()
+    },
+  }
+}
+
+/** `traces_items_accepted_total`. */
+function prefixed(prefix: string, counters: object): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(counters).map(([name, value]) => [
+      `${prefix}_${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}_total`,
+      value as number,
+    ]),
+  )
+}
