@@ -3,16 +3,18 @@ import { type JournalFiles, replaceFile } from './journal-files.ts'
 import { comparePositions, type Position, parseSegmentName, segmentName } from './journal-format.ts'
 
 /**
- * How far one sink is: everything up to `through` is acknowledged, and of what comes after it exactly `beyond`. In
- * order, as sinks acknowledge, `beyond` is empty.
+ * How far one sink is: everything up to `through` is acknowledged but `except`, and of what comes after it exactly
+ * `beyond`. In order, as sinks acknowledge, `beyond` is empty; `except` has what was refused and is to be sent again.
  */
 export class Cursor {
   #through: Position | null
   #beyond: Position[]
+  #except: Position[]
 
-  constructor(through: Position | null = null, beyond: readonly Position[] = []) {
+  constructor(through: Position | null = null, beyond: readonly Position[] = [], except: readonly Position[] = []) {
     this.#through = through
     this.#beyond = [...beyond].sort(comparePositions)
+    this.#except = [...except]
   }
 
   get through(): Position | null {
@@ -25,7 +27,9 @@ export class Cursor {
   }
 
   covers(position: Position): boolean {
-    if (this.#through !== null && comparePositions(position, this.#through) <= 0) return true
+    if (this.#through !== null && comparePositions(position, this.#through) <= 0) {
+      return !this.#except.some((other) => comparePositions(position, other) === 0)
+    }
     return this.#beyond.some((other) => comparePositions(position, other) === 0)
   }
 
@@ -35,6 +39,11 @@ export class Cursor {
    */
   add(position: Position, oldestOpen: Position | null): void {
     if (this.covers(position)) return
+    const hole = this.#except.findIndex((other) => comparePositions(position, other) === 0)
+    if (hole >= 0) {
+      this.#except.splice(hole, 1)
+      return
+    }
     this.#beyond.push(position)
     this.#beyond.sort(comparePositions)
     while (this.#beyond.length > 0) {
@@ -45,9 +54,18 @@ export class Cursor {
     }
   }
 
+  /** It is to be sent again. */
+  remove(position: Position): void {
+    if (!this.covers(position)) return
+    const at = this.#beyond.findIndex((other) => comparePositions(position, other) === 0)
+    if (at >= 0) this.#beyond.splice(at, 1)
+    else this.#except.push(position)
+  }
+
   encode(): string {
     const through = this.#through === null ? null : segmentName(this.#through)
-    return `${JSON.stringify({ through, beyond: this.#beyond.map(segmentName) })}\n`
+    const except = this.#except.length === 0 ? {} : { except: this.#except.map(segmentName) }
+    return `${JSON.stringify({ through, beyond: this.#beyond.map(segmentName), ...except })}\n`
   }
 
   /** Null when the text is no cursor. */
@@ -59,11 +77,13 @@ export class Cursor {
       return null
     }
     if (typeof value !== 'object' || value === null) return null
-    const { through, beyond } = value as Record<string, unknown>
+    const { through, beyond, except = [] } = value as Record<string, unknown>
     const position = through === null ? null : parse(through)
-    if (position === undefined || !Array.isArray(beyond)) return null
+    if (position === undefined || !Array.isArray(beyond) || !Array.isArray(except)) return null
     const others = beyond.map(parse)
-    return others.every((other) => other !== undefined) ? new Cursor(position, others) : null
+    const holes = except.map(parse)
+    const whole = others.every((other) => other !== undefined) && holes.every((hole) => hole !== undefined)
+    return whole ? new Cursor(position, others, holes) : null
   }
 }
 

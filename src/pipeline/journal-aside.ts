@@ -1,11 +1,12 @@
 import { linkSync, readdirSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { JournalFiles } from './journal-files.ts'
 import type { Segment } from './segment.ts'
 
 /**
  * Folders for people to look into: `quarantine/<segment>` has what was damaged, `dead-letter/<sink>/<segment>` what a
- * sink refused for good. Neither is read again; both are bounded, and the oldest goes first.
+ * sink refused for good. Neither is read again by itself (`journal-replay.ts` asks for it); both are bounded, and the
+ * oldest goes first.
  */
 
 /** Bytes of all files below a folder; 0 when it is not there. */
@@ -33,8 +34,8 @@ export function pruneOldest(dir: string, bytesMax: number, files: JournalFiles):
 }
 
 /**
- * Gives the segment's files a second name below `dir`, with the reason beside them: no copy, no room needed. The caller
- * makes sure that these files are never overwritten in place.
+ * Gives the segment's files, its manifest among them, a second name below `dir`, with the reason beside them: no copy, no
+ * room needed. The caller makes sure that these files are never overwritten in place.
  */
 export function keepDeadLetter(
   dir: string,
@@ -44,7 +45,10 @@ export function keepDeadLetter(
 ): void {
   const folder = join(dir, segment.id)
   files.mkdir(folder)
-  for (const { file } of segment.tables) {
+  const [first] = segment.tables
+  // All of the folder, tables that a recovered segment is not read for included: the manifest names them.
+  const whole = first === undefined ? [] : list(dirname(first.file)).map((name) => join(dirname(first.file), name))
+  for (const file of whole.filter((path) => path.endsWith('.seg') || basename(path) === 'index')) {
     try {
       linkSync(file, join(folder, basename(file)))
     } catch (error) {

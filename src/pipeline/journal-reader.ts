@@ -139,11 +139,17 @@ export class JournalReader implements SegmentReader {
 
   /** A segment was sealed, or found at start-up. */
   offer(entry: Entry, nodes: ReadonlyMap<string, number>): void {
-    if (this.#cursor.covers(entry.position)) return
+    if (this.#cursor.covers(entry.position) || entry.waiting.has(this.sink)) return
     this.#insert(entry)
     this.#count(nodes, 1)
     this.#counts.received += sum(nodes)
     this.#wakeAll()
+  }
+
+  /** From now on, and after a restart, the cursor does not cover the position. Rejects when the disk refuses. */
+  async uncover(position: Position): Promise<void> {
+    this.#cursor.remove(position)
+    await this.#file.save(this.#cursor)
   }
 
   /** The segment shrank to what could be saved of it, or is gone. */

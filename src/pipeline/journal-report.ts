@@ -4,6 +4,7 @@ import { readCursor } from './cursor.ts'
 import { folderBytes } from './journal-aside.ts'
 import { FORMAT_VERSION, isRowTable, parseIndex, parseSegmentId, parseSegmentName } from './journal-format.ts'
 import { checkSegment, type Damage } from './journal-recovery.ts'
+import type { Replayed } from './journal-replay.ts'
 import { readFormat } from './journal-start.ts'
 
 /**
@@ -248,4 +249,12 @@ export async function formatJournalVerify(
   }
   for (const file of newer) lines.push(`error SC3102  ${file} is newer than this version knows (${FORMAT_VERSION})`)
   return { text: `${lines.join('\n')}\n`, sound: result.sound }
+}
+
+/** What `sidecast journal replay` prints, and whether it found what was asked for. */
+export function formatReplay({ asked, without }: Replayed): { readonly text: string; readonly done: boolean } {
+  const lines = asked.map(({ sink, id }) => `${sink}/${id}  is sent again: within a second, or at the next start`)
+  for (const { sink, id } of without) lines.push(`${sink}/${id}  cannot be sent again: its manifest was not kept`)
+  if (lines.length === 0) lines.push('no dead letters')
+  return { text: `${lines.join('\n')}\n`, done: asked.length > 0 && without.length === 0 }
 }

@@ -14,6 +14,7 @@ import {
   readSealed,
   rescueSegment,
 } from './journal-recovery.ts'
+import type { ReplayRequest } from './journal-replay.ts'
 import type { Spares } from './journal-spares.ts'
 import type { Segment } from './segment.ts'
 
@@ -45,6 +46,8 @@ export interface SegmentFilter {
 export type SealedListener = (segment: Segment) => void
 /** Rows by node that damage took from a segment; null when not even the segment's id is known. */
 export type LostListener = (segment: string | null, nodes: ReadonlyMap<string, number>) => void
+/** What the sink had refused is in the journal again, for it alone. */
+export type ReplayedListener = (sink: string, segment: Segment) => void
 export type AckedListener = (sink: string, segment: Segment, outcome: AckOutcome) => void
 
 /**
@@ -72,7 +75,16 @@ export class SealedSegments implements ReaderHost {
   readonly #sealedListeners: SealedListener[] = []
   readonly #ackedListeners: AckedListener[] = []
   readonly #lostListeners: LostListener[] = []
-  readonly counts = { deleted: 0, releasedEarly: 0, damagedFiles: 0, quarantined: 0, lostRows: 0, deadLettered: 0 }
+  readonly #replayedListeners: ReplayedListener[] = []
+  readonly counts = {
+    deleted: 0,
+    releasedEarly: 0,
+    damagedFiles: 0,
+    quarantined: 0,
+    lostRows: 0,
+    deadLettered: 0,
+    replayed: 0,
+  }
 
   constructor(options: SegmentsOptions) {
     this.#options = options
@@ -94,6 +106,10 @@ export class SealedSegments implements ReaderHost {
 
   onAcked(listener: AckedListener): void {
     this.#ackedListeners.push(listener)
+  }
+
+  onReplayed(listener: ReplayedListener): void {
+    this.#replayedListeners.push(listener)
   }
 
   /** Called before the segment shrinks, so that listeners can still ask who had it. */
@@ -160,6 +176,64 @@ export class SealedSegments implements ReaderHost {
 
   /** Adds a sealed segment. `checked`: its blocks were just written, or compared with their CRCs. */
   publish(found: FoundSegment, checked: boolean): void {
+    const { entry, segment, nodes } = this.#enter(found, checked)
+    if (!this.#started) this.#startNodes.set(entry, nodes)
+    for (const reader of this.#readers.values()) reader.offer(entry, nodes)
+    for (const listener of this.#sealedListeners) listener(segment)
+    if (this.#started) this.#keepIfAcked(entry)
+  }
+
+  /**
+   * Brings dead letters back that were asked for. A crash in the middle leaves the request where it is, and the next
+   * start goes on; nothing is sent to any other sink. Never rejects.
+   */
+  async replay(requests: readonly ReplayRequest[]): Promise<void> {
+    for (const request of requests) {
+      const reader = this.#readers.get(request.sink)
+      if (reader === undefined) continue
+      try {
+        await this.#replayOne(request, reader)
+      } catch (error) {
+        this.#options.log.warn({ ...request, error }, 'a dead letter cannot be sent again; trying again')
+      }
+    }
+    if (requests.length > 0) this.#measureAside()
+  }
+
+  async #replayOne(request: ReplayRequest, reader: JournalReader): Promise<void> {
+    const { root, files, log } = this.#options
+    const { sink, id, path } = request
+    if (readSealed(path, id) === null) {
+      log.error({ ...request }, 'what was asked to be sent again is not a whole segment: it stays a dead letter')
+      files.mkdir(join(root, 'dead-letter', sink))
+      files.rename(path, join(root, 'dead-letter', sink, id))
+      return
+    }
+    const position = parseSegmentId(id)!
+    // First: a segment that every cursor covers would be deleted by the next start.
+    await reader.uncover(position)
+    const known = this.#entries.get(id)
+    if (known === undefined) {
+      const target = join(root, segmentName(position))
+      files.remove(join(path, 'reason.json'))
+      files.rename(path, target)
+      await files.syncDirectory(root)
+      const { entry } = this.#enter(readSealed(target, id)!, false)
+      entry.linked = true
+    } else {
+      known.ackedMs = null
+      await files.discard(path)
+    }
+    const entry = this.#entries.get(id)!
+    const nodes = this.nodesOf(entry)
+    for (const other of this.#readers.values()) other.offer(entry, nodes)
+    this.counts.replayed++
+    const segment = this.#manifest(entry)
+    if (segment !== null) for (const listener of this.#replayedListeners) listener(sink, segment)
+    log.info({ sink, segment: id, rows: entry.rows }, 'a dead letter is sent again')
+  }
+
+  #enter(found: FoundSegment, checked: boolean): { entry: Entry; segment: Segment; nodes: Map<string, number> } {
     const entry: Entry = {
       position: parseSegmentId(found.id)!,
       name: segmentName(parseSegmentId(found.id)!),
@@ -180,11 +254,7 @@ export class SealedSegments implements ReaderHost {
     this.#entries.set(entry.id, entry)
     this.#bytes += entry.bytes
     const segment = this.#remember(entry, found)
-    const nodes = nodesOfTables(segment)
-    if (!this.#started) this.#startNodes.set(entry, nodes)
-    for (const reader of this.#readers.values()) reader.offer(entry, nodes)
-    for (const listener of this.#sealedListeners) listener(segment)
-    if (this.#started) this.#keepIfAcked(entry)
+    return { entry, segment, nodes: nodesOfTables(segment) }
   }
 
   /** From here on segments are deleted. Readers are known by now. */
@@ -428,7 +498,10 @@ export class SealedSegments implements ReaderHost {
 
   #measureAside(): void {
     const { root } = this.#options
-    this.#asideBytes = folderBytes(join(root, 'quarantine')) + folderBytes(join(root, 'dead-letter'))
+    this.#asideBytes = ['quarantine', 'dead-letter', 'replay'].reduce(
+      (sum, dir) => sum + folderBytes(join(root, dir)),
+      0,
+    )
   }
 }
 

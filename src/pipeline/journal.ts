@@ -17,9 +17,11 @@ import {
 import { JournalNotes } from './journal-notes.ts'
 import type { Backlog, SegmentReader } from './journal-reader.ts'
 import { type FoundSegment, type RollupOf, rescueSegment } from './journal-recovery.ts'
+import { replayRequests } from './journal-replay.ts'
 import {
   type AckedListener,
   type LostListener,
+  type ReplayedListener,
   type SealedListener,
   SealedSegments,
   type SegmentFilter,
@@ -52,6 +54,7 @@ import type { Stage } from './sink.ts'
  *     salvage-<epoch>-<seq>/      sound blocks of a damaged segment, being copied
  *     quarantine/<epoch>-<seq>/   a damaged segment as it was found
  *     dead-letter/<sink>/<id>/    what a sink refused for good
+ *     replay/<sink>/<id>/         dead letters that somebody wants to be sent again
  *
  *   index line   <CRC-32 of the JSON, 8 hex digits> <JSON>\n
  *   block        {"segment":"0-…-7","table":"requests","offset":0,"bytes":812345,"rows":4096,"atMs":…,
@@ -117,6 +120,8 @@ export interface Journal extends Stage {
   onSealed(listener: SealedListener): void
   /** Called once for each segment and sink, also across restarts as far as the cursor was saved. */
   onAcked(listener: AckedListener): void
+  /** Called when a dead letter is back in the journal, for the sink that had refused it. */
+  onReplayed(listener: ReplayedListener): void
   /** Called when damage that was found while running has taken rows; start-up's is in `recovery`. */
   onLost(listener: LostListener): void
   /** Names of the readers. */
@@ -157,6 +162,7 @@ export interface JournalStats {
   readonly quarantined: number
   readonly rowsLost: number
   readonly deadLettered: number
+  readonly replayed: number
   /** Levels. */
   readonly bytesOnDisk: number
   readonly segments: number
@@ -193,6 +199,8 @@ export interface JournalOptions {
 const SPARES_MAX = 4
 const KEEP_AFTER_ACK_MS = 120_000
 const TICK_MS = 250
+/** Requests for dead letters are looked for once a second. */
+const REPLAY_TICKS = 4
 /** A backlog of this many segments doubles the age at which they are sealed; of 29 times as many makes it 30 fold. */
 const BACKLOG_STEP = 60
 const AGE_FACTOR_MAX = 30
@@ -488,6 +496,10 @@ class SegmentJournal implements Journal {
     this.#segments.onAcked(listener)
   }
 
+  onReplayed(listener: ReplayedListener): void {
+    this.#segments.onReplayed(listener)
+  }
+
   onLost(listener: LostListener): void {
     this.#segments.onLost(listener)
   }
@@ -530,7 +542,8 @@ class SegmentJournal implements Journal {
   }
 
   stats(): JournalStats {
-    const { deleted, releasedEarly, damagedFiles, quarantined, lostRows, deadLettered } = this.#segments.counts
+    const { deleted, releasedEarly, damagedFiles, quarantined, lostRows, deadLettered, replayed } =
+      this.#segments.counts
     return {
       ...this.#counts,
       segmentsDeleted: deleted,
@@ -540,6 +553,7 @@ class SegmentJournal implements Journal {
       quarantined,
       rowsLost: lostRows,
       deadLettered,
+      replayed,
       bytesOnDisk: this.#bytes(),
       segments: this.#segments.size,
     }
@@ -746,9 +760,11 @@ class SegmentJournal implements Journal {
 
   async #tickUntilStopped(): Promise<void> {
     const { signal } = this.#stopping
+    let tick = 0
     while (!signal.aborted) {
       await this.#clock.sleep(TICK_MS, signal)
       if (signal.aborted) return
+      if (tick++ % REPLAY_TICKS === 0) await this.#segments.replay(replayRequests(this.#root))
       this.#segments.reap()
       for (const reader of this.#segments.readers) await reader.retrySave()
       this.#retryStuck()

@@ -53,6 +53,11 @@ export class NodeCounts {
     add(outcome === 'accepted' ? this.#delivered : this.#refused, adapter, rows)
   }
 
+  /** Refused once, and given to the adapter again. */
+  replayed(adapter: string, rows: number): void {
+    this.#refused.set(adapter, Math.max(0, this.refusedBy(adapter) - rows))
+  }
+
   lost(adapter: string, rows: number): void {
     add(this.#lost, adapter, rows)
   }

@@ -167,6 +167,7 @@ class NodeLedgers implements Ledger {
     journal.onSealed((segment) => this.#sealed(segment))
     journal.onAcked((sink, segment, outcome) => this.#acked(sink, segment, outcome))
     journal.onLost((segment, nodes) => this.#lost(segment, nodes))
+    journal.onReplayed((sink, segment) => this.#replayed(sink, segment))
   }
 
   async start(): Promise<void> {
@@ -345,6 +346,16 @@ class NodeLedgers implements Ledger {
     this.#changed = true
     // Refusals are not found again after a restart: they look like deliveries.
     if (outcome === 'rejected') void this.#save()
+  }
+
+  /** What was refused is held again. */
+  #replayed(sink: string, segment: Segment): void {
+    for (const { table, nodes } of segment.tables) {
+      if (!isRowTable(table)) continue
+      for (const [node, rows] of nodes) this.#counts(node).replayed(sink, rows)
+    }
+    this.#changed = true
+    void this.#save()
   }
 
   /** Found while running: the rows were journaled, and the sinks that wait for them will not get them. */

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { createDelivery, type Delivery, type DeliveryOptions } from '../../src/pipeline/delivery.ts'
 import type { Journal } from '../../src/pipeline/journal.ts'
 import type { Segment } from '../../src/pipeline/segment.ts'
@@ -253,4 +253,53 @@ test('stop before start is nothing', async () => {
   await delivery.stop(NEVER)
   expect(sink.sent).toEqual([])
   expect(journal.backlog('store').segments).toBe(1)
+})
+
+test('fresh segments go before a backlog where the sink wants it so, and nothing is left out', async () => {
+  const clock = new ManualClock()
+  const dir = temporaryFolder()
+  const journal = await journalIn(dir, { clock })
+  const sink = new ScriptedSink()
+  const delivery = started({ sink, journal, clock, log: silentLog, random: () => 1, freshFirst: true })
+  sink.answer = () => retry()
+  await delivery.start()
+  await seal(journal, 'a', 'b', 'c')
+  await clock.pass(20_000, 5000)
+  await seal(journal, 'd')
+  sink.answer = () => ({ status: 'accepted' })
+  sink.sent.length = 0
+  await clock.pass(6000)
+  await settle(20)
+  expect(sink.sent).toEqual([4, 1, 2, 3])
+  expect(delivery.account()).toMatchObject({ received: 40, delivered: 40, held: 0 })
+})
+
+test('what was taken out of order is not sent again after a restart', async () => {
+  const clock = new ManualClock()
+  const dir = temporaryFolder()
+  const journal = await journalIn(dir, { clock })
+  const sink = new ScriptedSink()
+  const delivery = started({ sink, journal, clock, log: silentLog, random: () => 1, freshFirst: true })
+  await seal(journal, 'a', 'b')
+  await clock.pass(20_000, 5000)
+  await seal(journal, 'c')
+  sink.answer = ({ seq }) => (seq === 3 ? { status: 'accepted' } : retry())
+  await delivery.start()
+  await settle(20)
+  expect(sink.sent).toEqual([3, 1])
+  await delivery.stop(AbortSignal.abort())
+  await journal.stop(NEVER)
+  const again = await rig({ journal: await journalIn(dir, { clock }), clock })
+  await again.delivery.start()
+  await vi.waitFor(() => expect(again.delivery.backlog().segments).toBe(0))
+  expect(again.sink.sent).toEqual([1, 2])
+})
+
+test('rows that the sink left out are counted apart', async () => {
+  const { journal, sink, delivery } = await rig()
+  sink.answer = () => ({ status: 'accepted', dropped: 4 })
+  await delivery.start()
+  await seal(journal, 'a')
+  await settle(10)
+  expect(delivery.account()).toEqual({ received: 10, delivered: 6, rejected: 0, dropped: 4, lost: 0, held: 0 })
 })

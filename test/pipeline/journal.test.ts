@@ -740,7 +740,7 @@ test('ids never come twice, also when the clock goes back', async () => {
 
 test('dead letters are bounded: the oldest go', async () => {
   const dir = temporaryFolder()
-  const journal = await journalIn(dir, { limits: { ...LIMITS, diskBytesMax: 30_000 } })
+  const journal = await journalIn(dir, { limits: { ...LIMITS, diskBytesMax: 36_000 } })
   const reader = journal.reader('store')
   for (const tag of ['a', 'b', 'c']) {
     journal.append('requests', block(tag, { bytes: 1200 }))
