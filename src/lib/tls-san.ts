@@ -12,14 +12,24 @@ export interface San {
  */
 export function parseSans(text: string): San[] {
   const sans: San[] = []
-  const one = /\s*([A-Za-z ]+):(?:"((?:[^"\\]|\\.)*)"|([^,]*))(?:,|$)/y
+  const one = /\s*([A-Za-z ]+):(?:"((?:[^"\\]|\\.)*)"|([^,"]*))(?:,|$)/y
   while (one.lastIndex < text.length) {
     const match = one.exec(text)
     if (match === null) return [] // Not to be understood: nobody is let in by half of it.
     const [, type = '', quoted, plain = ''] = match
-    sans.push({ type, value: quoted === undefined ? plain : (JSON.parse(`"${quoted}"`) as string) })
+    const value = quoted === undefined ? plain : unquoted(quoted)
+    if (value === null) return []
+    sans.push({ type, value })
   }
   return sans
+}
+
+function unquoted(text: string): string | null {
+  try {
+    return JSON.parse(`"${text}"`) as string
+  } catch {
+    return null
+  }
 }
 
 /**

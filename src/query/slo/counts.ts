@@ -44,6 +44,8 @@ const ROWS_MAX = 100_000_000
  */
 export function createSloCounter(context: QueryContext, question: Question, at: Nanos, now: Nanos) {
   const horizon = context.horizon.read(question)
+  // Awaited by each objective; where there is none, its failure is nobody's.
+  horizon.catch(() => {})
   const pieces = new Map<string, Promise<readonly Piece[]>>()
 
   /**
