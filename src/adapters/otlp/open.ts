@@ -3,6 +3,7 @@ import { SidecastError } from '../../errors.ts'
 import { clientTls } from '../../lib/tls.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
 import type { RowSignal } from '../../otlp/row-requests.ts'
+import type { TailRules } from '../../otlp/tail-rules.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
 import { createDelivery, type Delivery } from '../../pipeline/delivery.ts'
 import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
@@ -13,7 +14,6 @@ import { createOtlpClient, parseEndpoint } from './client.ts'
 import { createMetricsSink } from './metrics-sink.ts'
 import { createRowsSink } from './rows-sink.ts'
 import { createSelfTraces, type SelfTraces } from './self-traces.ts'
-import type { TailRules } from './tail-rules.ts'
 
 export type OtlpConfig = Config['adapters']['otlp']
 

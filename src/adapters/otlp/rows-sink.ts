@@ -1,5 +1,6 @@
 import type { NativeBlockColumns } from '../../model/native-read.ts'
 import { createRowRequests, type ExportRequest, type RowSignal } from '../../otlp/row-requests.ts'
+import { BY_SHARE, createTailSampler, DROP, type TailRules, type TailSampler } from '../../otlp/tail-rules.ts'
 import { isRowTable } from '../../pipeline/journal-format.ts'
 import type { RowFilter } from '../../pipeline/row-filter.ts'
 import type { Segment } from '../../pipeline/segment.ts'
@@ -8,7 +9,6 @@ import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { OtlpClient } from './client.ts'
 import { createExporter, type ExportCounters, type Exporter, type ExportOutcome } from './export.ts'
-import { BY_SHARE, createTailSampler, DROP, type TailRules, type TailSampler } from './tail-rules.ts'
 
 /**
  * Requests of segments as spans or log records. A segment is read as it is sent, a block at a time; after a `retry` the

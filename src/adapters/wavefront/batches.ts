@@ -2,8 +2,8 @@ import type { Outcome } from '../../pipeline/sink.ts'
 import type { Line, Transport } from './transport.ts'
 
 /**
- * Lines on their way to a target, in order, in bodies of a bounded size. Lines are made while they are sent: no more than
- * one body of them is in memory.
+ * Lines on their way to a target, in order, in bodies of a bounded size. Lines are made while they are sent: about one body of
+ * them is in memory.
  *
  *   lines ─► body ─► taken      next body
  *                    too_large  half of it first, down to one line
@@ -28,7 +28,8 @@ export interface LineCounters {
 }
 
 export interface LineQueueOptions {
-  readonly lines: Iterator<Line>
+  /** Lines in portions: whatever is made at once. */
+  readonly lines: Iterator<readonly Line[]> | AsyncIterator<readonly Line[]>
   readonly counters: LineCounters
   readonly linesMax?: number
   readonly bytesMax?: number
@@ -44,19 +45,25 @@ const LINES_MIN = 100
 
 export function createLineQueue(options: LineQueueOptions): LineQueue {
   const { lines, counters, linesMax = LINES_MAX, bytesMax = BYTES_MAX, onRefused } = options
-  /** Read, and not settled yet: at most what one body has. */
+  /** Read, and not settled yet: what one body has, and the rest of a portion. */
   let waiting: Line[] = []
   let ended = false
   let room = linesMax
   let taken = false
   let refusal: Error | null = null
 
-  function fill(): void {
+  async function fill(): Promise<void> {
     let bytes = waiting.reduce((sum, { text }) => sum + text.length, 0)
     while (!ended && waiting.length < linesMax && bytes < bytesMax) {
-      const next = lines.next()
-      if (next.done === true) ended = true
-      else bytes += waiting[waiting.push(next.value) - 1]!.text.length
+      const next = await lines.next()
+      if (next.done === true) {
+        ended = true
+        return
+      }
+      for (const line of next.value) {
+        waiting.push(line)
+        bytes += line.text.length
+      }
     }
   }
 
@@ -77,7 +84,7 @@ export function createLineQueue(options: LineQueueOptions): LineQueue {
     async drain(transport, signal) {
       let most = room
       for (;;) {
-        fill()
+        await fill()
         if (waiting.length === 0) {
           return taken || refusal === null ? { status: 'accepted' } : { status: 'rejected', error: refusal }
         }

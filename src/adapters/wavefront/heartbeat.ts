@@ -34,7 +34,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
   const ending = new AbortController()
   let loop: Promise<void> | null = null
 
-  function* lines(): Generator<Line> {
+  function* lines(): Generator<readonly Line[]> {
     const timestampMs = clock.now()
     const components = [['sidecast', 'sidecast'], ...[...services.keys()].map((service) => [service, COMPONENT])]
     for (const [service, component] of components as [string, string][]) {
@@ -51,7 +51,7 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
           ['component', component],
         ],
       })
-      if (typeof text === 'string') yield { format: 'wavefront', text }
+      if (typeof text === 'string') yield [{ format: 'wavefront', text }]
       else counters.refuse(text)
     }
   }

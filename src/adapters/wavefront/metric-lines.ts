@@ -59,15 +59,15 @@ const PERCENTILES = [
 const MS_PER: Readonly<Record<Granularity, number>> = { minute: 60_000, hour: 3_600_000, day: 86_400_000 }
 
 /** All points first, then all distributions, because a body of lines has one format. Made while they are read. */
-export function* metricLines(aggregate: WavefrontAggregate, options: MetricLinesOptions): Generator<Line> {
+export function* metricLines(aggregate: WavefrontAggregate, options: MetricLinesOptions): Generator<readonly Line[]> {
   const mesh = aggregate.mesh.measures.bySeries()
   const red = aggregate.red?.measures.bySeries()
   for (const format of ['wavefront', 'histogram'] as const) {
     for (const [number, groups] of mesh) {
-      yield* meshLines(format, aggregate.mesh.series.list[number]!, groups, options)
+      yield meshLines(format, aggregate.mesh.series.list[number]!, groups, options)
     }
     for (const [number, groups] of red ?? []) {
-      yield* redLines(format, aggregate.red!.series.list[number]!, groups, options)
+      yield redLines(format, aggregate.red!.series.list[number]!, groups, options)
     }
   }
 }

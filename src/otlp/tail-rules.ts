@@ -1,7 +1,7 @@
-import { createGenerations } from '../../lib/generations.ts'
-import { combine } from '../../lib/hash.ts'
-import { RowIds, textHash } from '../../otlp/row-ids.ts'
-import type { NativeBlockColumns } from '../../pipeline/segment-reader.ts'
+import { createGenerations } from '../lib/generations.ts'
+import { combine } from '../lib/hash.ts'
+import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
+import { RowIds, textHash } from './row-ids.ts'
 
 /**
  * Which requests are sent on. All that failed, that were slow, or that are of a route seldom seen; every other request
