@@ -1,5 +1,4 @@
 import { resolve } from 'node:path'
-import { openClickHouse } from './adapters/clickhouse/open.ts'
 import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { openPrometheus } from './adapters/prometheus/open.ts'
@@ -12,7 +11,6 @@ import { boundsOf, liveParts, queryLimits, retentionOf } from './live.ts'
 import { createMetricStore } from './metrics/metric-store.ts'
 import { createOwnSampler } from './metrics/own.ts'
 import { createBatchBuilder } from './model/batch-builder.ts'
-import { createDelivery } from './pipeline/delivery.ts'
 import { openJournal } from './pipeline/journal.ts'
 import { createLane } from './pipeline/lane.ts'
 import { createLedger } from './pipeline/ledger.ts'
@@ -26,9 +24,9 @@ import { createQueryServer } from './query/server.ts'
 import { openSlos } from './query/slo/load.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
 import { createReload, type Reload } from './reload.ts'
+import { openStore } from './roles/store.ts'
 import { createSafety } from './safety.ts'
 import { createStatus } from './status.ts'
-import { createStore } from './store/supervisor.ts'
 import type { Log } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { VERSION } from './version.ts'
@@ -54,10 +52,12 @@ export interface AppOptions {
   readonly config: Config
   /** Reads the configuration again; absent: only the files that it names are read again. */
   readonly load?: () => LoadedConfig
+  /** An edge has no store: everything goes to Kafka. */
+  readonly role?: 'all' | 'edge'
   readonly log: Log
 }
 
-export async function startApp({ config, load, log }: AppOptions): Promise<App> {
+export async function startApp({ config, load, role = 'all', log }: AppOptions): Promise<App> {
   const clock = systemClock
   const data = resolve(config.data)
   const retention = retentionOf(config)
@@ -84,26 +84,21 @@ export async function startApp({ config, load, log }: AppOptions): Promise<App> 
     clock,
     log,
   })
-  const embedded = config.store.clickhouse.url === '' ? createStore(storeOptions(config, data, log)) : undefined
-  const store = await openClickHouse({
-    config: config.store.clickhouse,
-    embedded,
+  const { store, embedded, delivery, stored } = await openStore({
+    role,
+    config,
     data,
+    journal,
     retention,
-    diskBytesMax: bounds.storeBytesMax,
-    insertTimeoutMs: parseDuration(config.store.clickhouse.insertTimeout)!,
-    keysMax: config.rollup.keysMax,
-    kept: () => [...journal.segments({ ackedBy: 'clickhouse' })],
+    bounds,
     clock,
     log,
-    signal: AbortSignal.timeout(60_000),
   })
   const { reader, sink, disk } = store
-  const delivery = createDelivery({ sink, journal, clock, log })
   const adapters = await createAdapters({ config, data, journal, clock, log })
 
   // Ingest: one lane, and the receivers that fill it.
-  const ledger = createLedger({ journal, dir: data, live: ['prometheus'], clock, log })
+  const ledger = createLedger({ journal, dir: data, store: stored, live: ['prometheus'], clock, log })
   const mesh = openPrometheus(config.adapters.prometheus, clock)
   const resolver = createIdentityResolver({ rules: config.identity.rules })
   const secondary = createPrimarySources({
@@ -145,6 +140,7 @@ export async function startApp({ config, load, log }: AppOptions): Promise<App> 
   // Answers.
   const parts = {
     clock,
+    stored,
     data,
     embedded,
     safety,
@@ -241,7 +237,7 @@ export async function startApp({ config, load, log }: AppOptions): Promise<App> 
   try {
     if (embedded !== undefined) await start(embedded)
     await store.migrate(AbortSignal.timeout(600_000))
-    ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
+    if (role === 'all') ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
     for (const stage of [query, sink, journal, ledger, delivery, ...adapters.stages, disk, mesh, lane, served, own])
       await start(stage)
     for (const stage of receivers.stages) await start(stage)
@@ -252,14 +248,4 @@ export async function startApp({ config, load, log }: AppOptions): Promise<App> 
   sink.engineStarted()
   receivers.setServing(true)
   return { addresses: { http: query.address, ...receivers.addresses() }, reload, stop }
-}
-
-function storeOptions(config: Config, data: string, log: Log) {
-  const memoryBytesMax = parseBytes(config.store.memory.max)!
-  const limits = {
-    memoryBytesMax,
-    statementMemoryBytesMax: Math.min(parseBytes(config.http.queryMemoryMax)!, memoryBytesMax),
-    readMsMax: parseDuration(config.http.queryTimeout)!,
-  }
-  return { dir: resolve(data, 'store'), log, limits }
 }

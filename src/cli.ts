@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type App, startApp } from './app.ts'
+import { startApp } from './app.ts'
 import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './config.ts'
 import { SidecastError } from './errors.ts'
 import { createForm, isFormProblem } from './ingest/lines/forms.ts'
@@ -8,6 +8,7 @@ import { nearest } from './lib/nearest.ts'
 import { hashToken, makeToken, SCOPES } from './lib/tokens.ts'
 import { requestReplay } from './pipeline/journal-replay.ts'
 import { formatJournalList, formatJournalVerify, formatReplay } from './pipeline/journal-report.ts'
+import { isRole, ROLES, type Role, type Running, startRole } from './roles.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { VERSION } from './version.ts'
 
@@ -29,7 +30,10 @@ const TOKEN_CHARS_MIN = 32
 type Command = (args: readonly string[], world: World) => Promise<number>
 
 const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage: string }>> = {
-  run: { run: runCommand, usage: 'run [--config FILE] [--data DIR] [--role all] [--set a.b.c=value]…' },
+  run: {
+    run: runCommand,
+    usage: 'run [--config FILE] [--data DIR] [--role all|edge|writer|query] [--set a.b.c=value]…',
+  },
   'check-config': { run: checkConfigCommand, usage: 'check-config FILE [--effective]' },
   demo: { run: demoCommand, usage: 'demo [--data DIR] [--set a.b.c=value]… [--seconds N]' },
   backfill: {
@@ -99,20 +103,23 @@ interface RunOptions {
 }
 
 function configInput(values: RunOptions, world: World): ConfigInput {
-  if (values.role !== undefined && values.role !== 'all') {
-    throw new SidecastError('SC1207', `--role ${values.role} is not built yet`, { help: 'use --role all, the default' })
-  }
   const set = [...(values.set ?? [])]
   if (values.data !== undefined) set.push(`data=${JSON.stringify(values.data)}`)
   return { ...(values.config === undefined ? {} : { file: values.config }), set, env: world.env }
 }
 
+function roleOf({ role = 'all' }: RunOptions): Role {
+  if (isRole(role)) return role
+  throw new SidecastError('SC1207', `there is no role ${role}`, { help: `use one of ${ROLES.join(', ')}` })
+}
+
 async function runCommand(args: readonly string[], world: World): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: RUN_OPTIONS, strict: true })
+  const role = roleOf(values)
   const { config, findings } = requireConfig(configInput(values, world))
   if (findings.length > 0) world.stderr(formatFindings(findings))
   const log = createLog((line) => world.stderr(line))
-  const app = await startApp({ config, log, load: () => loadConfig(configInput(values, world)) })
+  const app = await startRole({ role, config, log, load: () => loadConfig(configInput(values, world)) })
   world.onSignal('SIGHUP', () => void app.reload.run('signal'))
   world.stdout(`${JSON.stringify({ ready: true, pid: process.pid, version: VERSION, ...app.addresses })}\n`)
   await untilStopped(world, log, app)
@@ -120,7 +127,7 @@ async function runCommand(args: readonly string[], world: World): Promise<number
 }
 
 /** Waits for a signal or for the app to fail, drains, and returns. A second signal exits at once. */
-async function untilStopped(world: World, log: Log, app: App): Promise<void> {
+async function untilStopped(world: World, log: Log, app: Running): Promise<void> {
   const signal = await new Promise<string>((done) => {
     let stopping = false
     for (const name of ['SIGTERM', 'SIGINT'] as const) {

@@ -24,6 +24,8 @@ export interface StatusParts {
   readonly data: string
   readonly embedded: Store | undefined
   readonly store: ClickHouse
+  /** The sink that makes rows safe: the store's, or Kafka's. */
+  readonly stored: string
   readonly journal: Journal
   readonly bounds: { readonly journalBytesMax: number }
   readonly delivery: Delivery
@@ -79,9 +81,9 @@ export function createStatus(parts: StatusParts): Status {
 }
 
 /** Everything that arrived before this moment is in the store. Null before the first row. */
-function throughMs({ clock, journal, lane, ledger }: StatusParts): number | null {
+function throughMs({ clock, journal, lane, ledger, stored }: StatusParts): number | null {
   if (ledger.since() === null) return null
-  return Math.min(journal.oldestUnacked('clickhouse') ?? Number.POSITIVE_INFINITY, lane.pendingSinceMs ?? clock.now())
+  return Math.min(journal.oldestUnacked(stored) ?? Number.POSITIVE_INFINITY, lane.pendingSinceMs ?? clock.now())
 }
 
 async function ping(parts: StatusParts, signal: AbortSignal): Promise<{ ready: boolean; ms: number | null }> {
@@ -132,7 +134,7 @@ async function report(
     ],
     nodes: nodesOf(streams, ledger),
     store: {
-      kind: embedded === undefined ? 'clickhouse' : 'embedded',
+      kind: parts.stored === 'kafka' ? 'none' : embedded === undefined ? 'clickhouse' : 'embedded',
       ready: answer.ready,
       ping_ms: answer.ms,
       waiting_rows: backlog.rows,
@@ -154,7 +156,7 @@ async function report(
   }
 }
 
-function configOf({ last, counters, takenMs }: Reload): StatusReport['config'] {
+export function configOf({ last, counters, takenMs }: Reload): StatusReport['config'] {
   return {
     taken: new Date(takenMs).toISOString(),
     reloads_taken: counters.taken,

@@ -377,7 +377,7 @@ export const statusReport = object({
     ),
   }),
   store: object({
-    kind: oneOf(['embedded', 'clickhouse'], 'Kind'),
+    kind: oneOf(['embedded', 'clickhouse', 'none'], 'Kind; none: an edge, which gives everything to Kafka'),
     ready: Type.Boolean({ description: 'Whether it answers' }),
     ping_ms: nullable(figure('How long an answer took')),
     waiting_rows: count('Rows in the journal that it does not have yet'),

@@ -58,6 +58,7 @@ export async function startTestWriter(options: TestWriterOptions): Promise<TestW
     clock,
     log: silentLog,
   })
+  spool.open()
   await receiver.start()
   return { receiver, spool, stop: () => receiver.stop(AbortSignal.timeout(5000)) }
 }

@@ -53,6 +53,7 @@ export interface SegmentCounters {
   refusedRows: number
   /** The store had it from us a moment ago: its edge had sent it again. */
   again: number
+  againRows: number
   /** Looked up in the store first, because they may have been there. */
   doubtful: number
   /** Parts left behind, by reason. */
@@ -144,6 +145,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     refused: 0,
     refusedRows: 0,
     again: 0,
+    againRows: 0,
     doubtful: 0,
     leftParts: new Map(),
     leftSegments: new Map(),
@@ -177,7 +179,6 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
 
   /** Resolves at once: a broker that is away must not keep everything else from starting. */
   async start(): Promise<void> {
-    this.#options.spool.open()
     this.#started = this.#connect()
   }
 
@@ -376,6 +377,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     const rows = rowsOf(whole.segment)
     if (sameManifest(spool.keptManifest(whole.segment.id), whole.manifest)) {
       counters.again++
+      counters.againRows += rows
       await spool.accepted(whole)
       return true
     }

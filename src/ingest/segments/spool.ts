@@ -29,6 +29,7 @@ export interface Spool {
   /** The store will never take it. Rejects when the disk refuses. */
   refused(whole: WholeSegment, error: Error): Promise<void>
   readonly bytes: number
+  readonly bytesMax: number
   readonly deadLetters: number
   /** What could not be kept. */
   readonly keepFailures: number
@@ -91,6 +92,10 @@ class FileSpool implements Spool {
 
   constructor(options: SpoolOptions) {
     this.#options = options
+  }
+
+  get bytesMax(): number {
+    return this.#options.bytesMax
   }
 
   get bytes(): number {

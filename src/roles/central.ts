@@ -1,0 +1,127 @@
+import { resolve } from 'node:path'
+import { openClickHouse } from '../adapters/clickhouse/open.ts'
+import { rowsDroppedBefore } from '../adapters/clickhouse/retention.ts'
+import type { AppOptions } from '../app.ts'
+import { systemClock } from '../lib/clock.ts'
+import { parseDuration } from '../lib/units.ts'
+import { boundsOf, queryLimits, retentionOf } from '../live.ts'
+import type { Stage } from '../pipeline/sink.ts'
+import { createQueryServer } from '../query/server.ts'
+import { openSlos } from '../query/slo/load.ts'
+import { createReload } from '../reload.ts'
+import type { Running } from '../roles.ts'
+import { createSafety } from '../safety.ts'
+import { VERSION } from '../version.ts'
+import { createWeb } from '../web/serve.ts'
+import { createCentralStatus } from './central-status.ts'
+import { openEngine } from './engine.ts'
+import { createCentralMetrics } from './writer-metrics.ts'
+import { openSpool, openWriter } from './writer-open.ts'
+
+/**
+ * A process without receivers: it has the store and answers questions. As `writer` it fills the store from Kafka, as `query`
+ * it does nothing else.
+ */
+export interface CentralOptions extends Omit<AppOptions, 'role'> {
+  readonly role: 'writer' | 'query'
+}
+
+const STOP_MS = 20_000
+const MS_PER_DAY = 86_400_000
+
+export async function startCentral({ config, load, log, role }: CentralOptions): Promise<Running> {
+  const clock = systemClock
+  const data = resolve(config.data)
+  const retention = retentionOf(config)
+  const bounds = boundsOf(config)
+  const writes = role === 'writer'
+  const safety = createSafety({ config, log })
+  const slos = await openSlos(config.slo.files, log)
+
+  // The store; a server's is shared with other writers.
+  const embedded = openEngine(config, log)
+  const spool = writes ? openSpool(config, { data, local: embedded !== undefined, clock }) : null
+  const store = await openClickHouse({
+    config: { ...config.store.clickhouse, shared: embedded === undefined },
+    embedded,
+    data,
+    retention,
+    diskBytesMax: bounds.storeBytesMax,
+    insertTimeoutMs: parseDuration(config.store.clickhouse.insertTimeout)!,
+    keysMax: config.rollup.keysMax,
+    kept: () => spool?.kept() ?? [],
+    clock,
+    log,
+    signal: AbortSignal.timeout(60_000),
+  })
+  const { reader, sink, disk } = store
+  const segments = spool === null ? null : openWriter({ config, data, sink, spool, clock, log })
+
+  // Answers.
+  const reload = createReload({
+    config,
+    load: load ?? (() => ({ config, findings: [] })),
+    parts: [],
+    after: () => safety.refresh(),
+    clock,
+    log,
+  })
+  const status = createCentralStatus({
+    role,
+    clock,
+    data,
+    embedded,
+    store: reader,
+    disk,
+    spool,
+    segments,
+    reload,
+    httpAddress: () => query.address,
+  })
+  const query = createQueryServer({
+    listen: config.http.listen,
+    store: reader,
+    ...status,
+    metrics: createCentralMetrics({ version: VERSION, role, segments, spool, sink }),
+    mesh: () => ({ type: 'text/plain; version=0.0.4; charset=utf-8', body: '# Edges have this page.\n' }),
+    web: createWeb(),
+    access: safety.access('http'),
+    hostNames: config.http.hostNames,
+    slos,
+    reload,
+    retention,
+    rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
+    limits: queryLimits(config),
+    clock,
+    log,
+  })
+
+  const started: Stage[] = []
+  const stop = async (): Promise<void> => {
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), STOP_MS)
+    for (let stage = started.pop(); stage !== undefined; stage = started.pop()) await stage.stop(deadline.signal)
+    clearTimeout(timer)
+    await store.close()
+  }
+  const stages: Stage[] = segments === null ? [query] : [query, sink, disk, segments]
+  try {
+    if (embedded !== undefined) {
+      started.push(embedded)
+      await embedded.start()
+    }
+    if (writes) {
+      spool?.open()
+      await store.migrate(AbortSignal.timeout(600_000))
+      sink.engineStarted()
+    }
+    for (const stage of stages) {
+      started.push(stage)
+      await stage.start()
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { addresses: { http: query.address }, reload, stop }
+}
