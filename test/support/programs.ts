@@ -16,6 +16,8 @@ import { createLog, type Log } from '../../src/telemetry/log.ts'
  *   chromium, h2load   Debian packages, installed (needs root)
  *   wavefront  parsers and an old proxy, jars as for kafka
  *   kafka      the broker's jars, resolved by Maven from Maven Central into the cache; Java and Maven are Debian packages
+ *   jaeger     built from its Go module, 2 minutes, kept in the cache directory
+ *   otelcol    a Collector with an OTLP receiver and an OTLP/HTTP exporter, built from its Go modules
  */
 export interface ProgramOptions {
   readonly log?: Log
@@ -217,6 +219,125 @@ const CHRONICLE = [
   ['values', '2.16.1'],
 ] as const
 
+const JAEGER_VERSION = 'v1.76.0'
+
+/** Jaeger all in one. `go install` refuses its module, which has replace lines; one of ours that has them as well may. */
+export function jaeger(options: ProgramOptions = {}): Promise<string> {
+  return goProgram(`jaeger-${JAEGER_VERSION}`, options, async (go, dir) => {
+    await go('mod', 'init', 'sidecast.test/jaeger')
+    const { Dir } = JSON.parse(
+      await go('mod', 'download', '-json', `github.com/jaegertracing/jaeger@${JAEGER_VERSION}`),
+    ) as { readonly Dir: string }
+    const mod = await readFile(join(Dir, 'go.mod'), 'utf8')
+    await writeFile(join(dir, 'go.sum'), await readFile(join(Dir, 'go.sum')))
+    await writeFile(
+      join(dir, 'go.mod'),
+      `${mod.replace(/^module .*/m, 'module sidecast.test/jaeger').replace(/^toolchain .*$/m, '')}
+require github.com/jaegertracing/jaeger ${JAEGER_VERSION}
+`,
+    )
+    return 'github.com/jaegertracing/jaeger/cmd/all-in-one'
+  })
+}
+
+/** The newest release all of whose modules can be had. */
+const COLLECTOR_VERSION = { modules: 'v0.155.0', stable: 'v1.61.0' }
+
+/** An OpenTelemetry Collector: OTLP in, OTLP/HTTP (JSON, too) out. */
+export function otelcol(options: ProgramOptions = {}): Promise<string> {
+  return goProgram(`otelcol-${COLLECTOR_VERSION.modules}`, options, async (go, dir) => {
+    await writeFile(join(dir, 'main.go'), COLLECTOR_MAIN)
+    await go('mod', 'init', 'sidecast.test/otelcol')
+    const { modules, stable } = COLLECTOR_VERSION
+    const needs = [
+      ...['otelcol', 'receiver/otlpreceiver', 'exporter/otlphttpexporter'].map((name) => `${name}@${modules}`),
+      ...['component', 'confmap', 'confmap/provider/yamlprovider', 'exporter', 'receiver'].map(
+        (name) => `${name}@${stable}`,
+      ),
+    ]
+    await go('mod', 'edit', ...needs.map((name) => `-require=go.opentelemetry.io/collector/${name}`))
+    await go('mod', 'tidy')
+    return '.'
+  })
+}
+
+const COLLECTOR_MAIN = `package main
+
+import (
+	"log"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
+	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/exporter/otlphttpexporter"
+	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
+)
+
+func components() (otelcol.Factories, error) {
+	var f otelcol.Factories
+	var err error
+	if f.Receivers, err = otelcol.MakeFactoryMap[receiver.Factory](otlpreceiver.NewFactory()); err != nil {
+		return f, err
+	}
+	f.Exporters, err = otelcol.MakeFactoryMap[exporter.Factory](otlphttpexporter.NewFactory())
+	return f, err
+}
+
+func main() {
+	set := otelcol.CollectorSettings{
+		BuildInfo: component.BuildInfo{Command: "otelcol", Version: "test"},
+		Factories: components,
+		ConfigProviderSettings: otelcol.ConfigProviderSettings{
+			ResolverSettings: confmap.ResolverSettings{ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()}},
+		},
+	}
+	if err := otelcol.NewCommand(set).Execute(); err != nil {
+		log.Fatal(err)
+	}
+}
+`
+
+type Go = (...args: string[]) => Promise<string>
+
+/** Builds a program in a module of its own, once. `prepare` writes the module and says which package is the program. */
+async function goProgram(
+  name: string,
+  options: ProgramOptions,
+  prepare: (go: Go, dir: string) => Promise<string>,
+): Promise<string> {
+  const { log, cacheDir } = resolve(options)
+  const binary = join(cacheDir, name)
+  if (await executable(binary)) return binary
+  const command = await goCommand(options)
+  log.info({}, `Building ${name} from its Go modules, once; this takes minutes`)
+  await mkdir(cacheDir, { recursive: true })
+  const dir = await mkdtemp(join(cacheDir, 'tmp-go-'))
+  const go: Go = async (...args) => {
+    const { stdout } = await run(command, args, { cwd: dir, timeout: INSTALL_TIMEOUT_MS, maxBuffer: 64 << 20 })
+    return stdout
+  }
+  try {
+    const source = await prepare(go, dir)
+    await go('build', '-mod=mod', '-trimpath', '-ldflags', '-s -w', '-o', join(dir, 'program'), source)
+    await rename(join(dir, 'program'), binary)
+    return binary
+  } catch (error) {
+    const why = (error as { stderr?: string }).stderr?.trim().split('\n').at(-1)
+    throw new Error(`${name} cannot be built: ${why || String(error)}`, { cause: error })
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** Go's own archive where there is one, else Debian's. */
+async function goCommand(options: ProgramOptions): Promise<string> {
+  const own = '/usr/local/go/bin/go'
+  return (await executable(own)) ? own : debian('go', { package: 'golang-go', path: '/usr/bin/go' }, options)
+}
+
 /** Every program, one after another: apt-get allows one at a time. */
 export const PROGRAMS = {
   envoy,
@@ -228,6 +349,8 @@ export const PROGRAMS = {
   kafka,
   wavefrontParser,
   wavefrontProxy,
+  jaeger,
+  otelcol,
 } as const
 
 const exists = (path: string): Promise<boolean> =>
