@@ -15,7 +15,7 @@ export function once(expr: (reporter: string) => string): string {
 
 /** Per second, by service and labels, each request once. `matchers` beside the reporter. */
 export function ratePerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
-  const labels = [SERVICE, ...by].join(', ')
+  const labels = [...new Set([SERVICE, ...by])].join(', ')
   return once(
     (reporter) => `sum by (${labels}) (rate(${metric}{${[reporter, ...matchers].join(', ')}}[$__rate_interval]))`,
   )
