@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -10,6 +10,7 @@ import { join } from 'node:path'
 export interface Certificates {
   readonly dir: string
   path(name: string): string
+  read(path: string): Buffer
   /** Files of `name`: certificate and key. */
   pair(name: CertificateName): { readonly cert: string; readonly key: string }
   /** Of the authority of servers and clients; `stranger` is of another one. */
@@ -60,6 +61,7 @@ export function makeCertificates(): Certificates {
   return {
     dir,
     path,
+    read: (file) => readFileSync(file),
     pair: (name) => ({ cert: path(`${name}.pem`), key: path(`${name}.key`) }),
     ca: path('ca.pem'),
     remove: () => rmSync(dir, { recursive: true, force: true }),
