@@ -94,8 +94,8 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
   /** Ends waiting: for a segment, for the end of an interval, before the next attempt. */
   readonly #drain = new AbortController()
   #open: Open<A> | null = null
-  /** Reads of the segment at hand that failed. */
-  #readFailures = 0
+  /** The segment that could not be read last, and how often: those before it are read again each time. */
+  #unread = { id: '', failures: 0 }
   /** The interval that was flushed last, and how often. */
   #last = { index: -1, parts: 0 }
   #loop: Promise<void> | null = null
@@ -238,7 +238,6 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
     try {
       await open.aggregate.add(segment, this.#abort.signal)
       open.segments.push(segment)
-      this.#readFailures = 0
     } catch (error) {
       // Half of the segment may be in the aggregate: what was read before is read again.
       this.#open = null
@@ -252,12 +251,13 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
   async #failRead(segment: Segment, cause: unknown): Promise<void> {
     if (this.#abort.signal.aborted) return
     const error = cause instanceof Error ? cause : new Error(String(cause))
-    if (++this.#readFailures < READS_MAX) {
+    if (this.#unread.id !== segment.id) this.#unread = { id: segment.id, failures: 0 }
+    if (++this.#unread.failures < READS_MAX) {
       const waitMs = this.#fail(error)
       await this.#options.clock.sleep(waitMs, this.#drain.signal)
       return
     }
-    this.#readFailures = 0
+    this.#unread = { id: '', failures: 0 }
     await this.#reject([segment], error)
   }
 
