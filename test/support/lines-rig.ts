@@ -6,7 +6,7 @@ import { createEntryWriter } from '../../src/ingest/entry/writer.ts'
 import type { LineParser } from '../../src/ingest/lines/parser.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
 import { type Journal, type JournalOptions, openJournal } from '../../src/pipeline/journal.ts'
-import { createLane, type Lane } from '../../src/pipeline/lane.ts'
+import { createLane, type Lane, type SideSource } from '../../src/pipeline/lane.ts'
 import { createRedaction } from '../../src/pipeline/redact.ts'
 import { createRollup } from '../../src/pipeline/rollup.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
@@ -29,13 +29,20 @@ const LIMITS = { segmentBytesMax: 64 << 20, segmentRowsMax: 1_000_000, segmentAg
 
 export async function openLinesRig(
   dir: string,
-  options: { rowsMax?: number; flushMs?: number; clock?: () => number; journal?: Partial<JournalOptions> } = {},
+  options: {
+    rowsMax?: number
+    flushMs?: number
+    clock?: () => number
+    journal?: Partial<JournalOptions>
+    /** What goes to the journal beside rows. */
+    sides?: (lane: () => Lane) => readonly SideSource[]
+  } = {},
 ): Promise<LinesRig> {
   const journal = await openJournal({ dir, worker: 0, limits: LIMITS, ...options.journal })
   const resolver = createIdentityResolver()
   const builder = (table: 'requests' | 'attempts' | 'progress' | 'connections') =>
     createBatchBuilder({ table, rowsMax: options.rowsMax ?? 1000, resolver })
-  const lane = createLane({
+  const lane: Lane = createLane({
     builders: {
       requests: builder('requests'),
       attempts: builder('attempts'),
@@ -47,6 +54,7 @@ export async function openLinesRig(
     ledger: { journaled() {}, dropped() {} },
     live: [],
     log: silentLog,
+    ...(options.sides === undefined ? {} : { sides: options.sides(() => lane) }),
     ...(options.flushMs === undefined ? {} : { flushMs: options.flushMs }),
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   })

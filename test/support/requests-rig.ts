@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
 import type { JournalOptions } from '../../src/pipeline/journal.ts'
+import type { Lane, SideSource } from '../../src/pipeline/lane.ts'
 import type { Segment } from '../../src/pipeline/segment.ts'
 import { type LinesRig, openLinesRig } from './lines-rig.ts'
 
@@ -17,7 +18,11 @@ export interface RequestsRig extends LinesRig {
 }
 
 export async function openRequestsRig(
-  options: { dir?: string; journal?: Partial<JournalOptions> } = {},
+  options: {
+    dir?: string
+    journal?: Partial<JournalOptions>
+    sides?: (lane: () => Lane) => readonly SideSource[]
+  } = {},
 ): Promise<RequestsRig> {
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'sidecast-requests-'))
   if (options.dir === undefined) onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
@@ -26,6 +31,7 @@ export async function openRequestsRig(
   const rig = await openLinesRig(dir, {
     clock: () => (sealing ? Number.MAX_SAFE_INTEGER : Date.now()),
     journal: { limits: LIMITS, ...options.journal },
+    ...(options.sides === undefined ? {} : { sides: options.sides }),
   })
   const origin = rig.origins.of({ source: 'als', nodeId: NODE, precisionNs: 1 })
   let added = 0

@@ -23,6 +23,8 @@ export interface SinkContract<Target extends ContractTarget> {
   readonly open: (shared: AdapterShared, target: Target) => Promise<Adapter | null>
   /** False where the protocol has no answer that says "never send this again". Default: true. */
   readonly rejects?: boolean
+  /** Where the target gets something else than requests: a rig that writes as much of it as it seals requests. */
+  readonly openRig?: (options: { readonly dir: string }) => Promise<RequestsRig>
 }
 
 export interface ContractTarget {
@@ -42,13 +44,14 @@ const DEADLINE_MS = 400
 
 export function sinkContract<Target extends ContractTarget>(name: string, contract: SinkContract<Target>): void {
   const rejects = contract.rejects ?? true
+  const openRig = contract.openRig ?? openRequestsRig
 
   async function begin(how: Behaviour = 'accept') {
     const target = await contract.start()
     onTestFinished(() => target.close())
     await target.behave(how)
     const dir = temporaryFolder()
-    const rig = await openRequestsRig({ dir: join(dir, 'journal') })
+    const rig = await openRig({ dir: join(dir, 'journal') })
     return { dir, rig, target, ...(await opened(dir, rig, target)) }
   }
   async function opened(dir: string, rig: RequestsRig, target: Target) {
@@ -156,7 +159,7 @@ export function sinkContract<Target extends ContractTarget>(name: string, contra
       expectConserved(adapter)
       await rig.stop()
       await target.behave('accept')
-      const next = await openRequestsRig({ dir: join(dir, 'journal') })
+      const next = await openRig({ dir: join(dir, 'journal') })
       const { adapter: again } = await opened(dir, next, target)
       await until(again, (delivery) => delivery.backlog().segments === 0)
       await eventually(

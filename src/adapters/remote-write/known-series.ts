@@ -32,7 +32,6 @@ export interface SeriesLog {
   /** On disk at the next `save`. */
   set(id: string, series: KnownSeries): void
   save(): Promise<void>
-  close(): Promise<void>
   readonly size: number
   /** Lines that were damaged when it was read. */
   readonly damaged: number
@@ -52,7 +51,6 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
   const directory = await open(dirname(path), 'r')
   await directory.sync()
   await directory.close()
-  const file = await open(path, 'a')
   let unsaved = ''
   return {
     damaged,
@@ -67,11 +65,16 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
     async save() {
       if (unsaved === '') return
       const text = unsaved
-      await file.appendFile(text)
-      await file.datasync()
+      // New series are rare: no file is kept open for them.
+      const file = await open(path, 'a')
+      try {
+        await file.appendFile(text)
+        await file.datasync()
+      } finally {
+        await file.close()
+      }
       unsaved = unsaved.slice(text.length)
     },
-    close: () => file.close(),
   }
 }
 

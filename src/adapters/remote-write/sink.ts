@@ -102,9 +102,7 @@ class Sink implements RemoteWriteSink {
 
   async stop(): Promise<void> {
     this.#options.post.close()
-    const known = this.#known
     this.#known = undefined
-    await known?.close()
   }
 
   async send(segment: Segment, signal: AbortSignal): Promise<Outcome> {

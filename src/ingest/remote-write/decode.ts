@@ -111,7 +111,8 @@ function readMetadataV1(reader: ProtobufReader, end: number, visitor: WriteVisit
   visitor.metadata(family, { type: TYPES[type] ?? 'unknown', help, unit })
 }
 
-// ---- 2.0: TimeSeries: labels_refs 1, samples 2, histograms 3, exemplars 4, metadata 5
+// ---- 2.0: TimeSeries: labels_refs 1, samples 2, histograms 3, exemplars 4, metadata 5; before the final specification the
+//      start stood here, as created_timestamp 6, and not with each sample
 
 function readSeriesV2(reader: ProtobufReader, end: number, symbols: readonly string[], visitor: WriteVisitor): void {
   const labels: Label[] = []
@@ -119,19 +120,26 @@ function readSeriesV2(reader: ProtobufReader, end: number, symbols: readonly str
   const histograms: WrittenHistogram[] = []
   let metadata: Metadata | undefined
   let exemplars = 0
+  let startMs = 0
   let problem = ''
   while (reader.next(end)) {
     if (reader.field === 1) problem = readLabelsV2(reader, end, symbols, labels) || problem
     else if (reader.field === 2) samples.push(readSample(reader, reader.length(end)))
     else if (reader.field === 3) histograms.push(readHistogram(reader, reader.length(end)))
     else if (reader.field === 5) metadata = readMetadataV2(reader, reader.length(end), symbols)
+    else if (reader.field === 6) startMs = reader.int(end)
     else {
       if (reader.field === 4) exemplars++
       reader.skip(end)
     }
   }
-  if (problem !== '') visitor.invalid(problem, samples.length, histograms.length)
-  else visit({ labels, samples, histograms, exemplars, ...(metadata === undefined ? {} : { metadata }) }, visitor)
+  if (problem !== '') {
+    visitor.invalid(problem, samples.length, histograms.length)
+    return
+  }
+  const started =
+    startMs > 0 ? samples.map((sample) => (sample.startMs > 0 ? sample : { ...sample, startMs })) : samples
+  visit({ labels, samples: started, histograms, exemplars, ...(metadata === undefined ? {} : { metadata }) }, visitor)
 }
 
 /** Pairs of places in the table, packed or not. '' when all is well. */
