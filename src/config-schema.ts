@@ -359,6 +359,11 @@ export const configSchema = object({
     keepAfterAck: duration('2m', 'Segments stay this long after the store has them, for verification after a crash'),
   }),
   store: object({
+    freshFirst: Type.Boolean({
+      default: false,
+      description:
+        'After an outage what came lately is stored before the backlog: answers are fresh, with a hole that fills',
+    }),
     clickhouse: object({
       url: Type.String({
         default: '',
@@ -488,7 +493,16 @@ export const configSchema = object({
         description: 'Rows for which all of these filters hold are sent: `destination_namespace=shop`',
       }),
       seriesMax: count(5000, 10, 100_000, 'Label sets of an interval; above it rows go to the overflow series'),
-      red: Type.Boolean({ default: true, description: 'Metrics that Wavefront derives from spans, and heartbeats' }),
+      red: Type.Boolean({
+        default: true,
+        description: 'The metrics that Wavefront derives from spans. Not where a proxy derives them itself: port 30001',
+      }),
+      traces: object({
+        enabled: Type.Boolean({ default: true, description: 'Requests as spans: to `tracePort`, or to `url`' }),
+        logs: Type.Boolean({ default: true, description: 'Phases as logs of the spans' }),
+        ...tailRules,
+      }),
+      freshFirst: Type.Boolean({ default: false, description: 'Spans that came lately go before a backlog' }),
       timeout: duration('30s', 'For one body'),
       tls: object({
         enabled: Type.Boolean({ default: false, description: 'TLS to the proxy' }),

@@ -1,5 +1,6 @@
 import { createGenerations } from '../lib/generations.ts'
 import { combine } from '../lib/hash.ts'
+import { parseDuration } from '../lib/units.ts'
 import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { RowIds, textHash } from './row-ids.ts'
 
@@ -25,6 +26,17 @@ export interface TailRules {
   readonly rare: number
   /** Whether the rest of a trace is kept as well, once one of its requests was kept by a rule. */
   readonly wholeTraces: boolean
+}
+
+/** Rules as the configuration has them, `tailRules` of its schema. */
+export interface TailRulesConfig extends Omit<TailRules, 'slowNs'> {
+  /** A duration; 0: none for that reason. */
+  readonly slow: string
+}
+
+export function tailRulesOf({ sample, classes, slow, rare, wholeTraces }: TailRulesConfig): TailRules {
+  const slowMs = parseDuration(slow)!
+  return { sample, classes, slowNs: slowMs === 0 ? Number.POSITIVE_INFINITY : slowMs * 1e6, rare, wholeTraces }
 }
 
 export const DROP = 0

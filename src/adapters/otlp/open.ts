@@ -3,7 +3,7 @@ import { SidecastError } from '../../errors.ts'
 import { clientTls } from '../../lib/tls.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
 import type { RowSignal } from '../../otlp/row-requests.ts'
-import type { TailRules } from '../../otlp/tail-rules.ts'
+import { type TailRules, tailRulesOf } from '../../otlp/tail-rules.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
 import { createDelivery, type Delivery } from '../../pipeline/delivery.ts'
 import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
@@ -68,8 +68,8 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
     deliveries.push(delivery)
     counts.push(() => prefixed(signal, sink.counters))
   }
-  if (config.traces.enabled) addRows('traces', rulesOf(config.traces))
-  if (config.logs.enabled) addRows('logs', rulesOf(config.logs))
+  if (config.traces.enabled) addRows('traces', tailRulesOf(config.traces))
+  if (config.logs.enabled) addRows('logs', tailRulesOf(config.logs))
   if (config.metrics.enabled) {
     const { phases, bucketsMax, keysMax, interval } = config.metrics
     const client = createOtlpClient(clientOptions)
@@ -112,11 +112,6 @@ function readFilter(where: readonly string[]): RowFilter {
   throw new SidecastError('SC1205', `adapters.otlp.where: ${JSON.stringify(filter.filter)}: ${filter.detail}`, {
     help: 'COLUMN OP VALUE, as `where` of the API',
   })
-}
-
-function rulesOf({ sample, classes, slow, rare, wholeTraces }: OtlpConfig['traces']): TailRules {
-  const slowMs = parseDuration(slow)!
-  return { sample, classes, slowNs: slowMs === 0 ? Number.POSITIVE_INFINITY : slowMs * 1e6, rare, wholeTraces }
 }
 
 /** Tells of each segment before it is sent. */

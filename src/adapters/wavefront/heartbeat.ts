@@ -8,8 +8,8 @@ import type { Line, Transport } from './transport.ts'
 
 /**
  * `~component.heartbeat 1`, by which Wavefront knows which services and components there are: at once and every five
- * minutes, for the adapter itself and for every service that had spans since the last one but one. One that is lost is
- * made good by the next.
+ * minutes, for the adapter itself and for every service that had spans since the last one but one. One that the
+ * target does not take is sent again, anew.
  */
 export interface Heartbeat extends Stage {
   seen(services: Iterable<string>): void
@@ -24,6 +24,7 @@ export interface HeartbeatOptions {
 }
 
 const EVERY_MS = 300_000
+const RETRY_MS = 30_000
 const SERVICES_MAX = 10_000
 
 export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
@@ -58,7 +59,14 @@ export function createHeartbeat(options: HeartbeatOptions): Heartbeat {
 
   async function run(): Promise<void> {
     while (!ending.signal.aborted) {
-      await createLineQueue({ lines: lines(), counters: counters.lines }).drain(transport, ending.signal)
+      const { status } = await createLineQueue({ lines: lines(), counters: counters.lines }).drain(
+        transport,
+        ending.signal,
+      )
+      if (status === 'retry') {
+        await clock.sleep(Math.min(RETRY_MS, everyMs), ending.signal)
+        continue
+      }
       for (const [service, left] of services) {
         if (left <= 1) services.delete(service)
         else services.set(service, left - 1)

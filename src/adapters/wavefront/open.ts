@@ -1,48 +1,27 @@
 import { readFileSync } from 'node:fs'
 import { Agent as HttpAgent } from 'node:http'
+import type { Config } from '../../config.ts'
 import { SidecastError } from '../../errors.ts'
-import { type ClientTls, type ClientTlsConfig, clientTls } from '../../lib/tls.ts'
+import { type ClientTls, clientTls } from '../../lib/tls.ts'
 import { parseAddress, parseDuration } from '../../lib/units.ts'
 import { PUBLIC_ROW_COLUMNS } from '../../model/schema.ts'
+import { tailRulesOf } from '../../otlp/tail-rules.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
+import { createDelivery } from '../../pipeline/delivery.ts'
 import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
 import { createRowFilter } from '../../pipeline/row-filter.ts'
+import type { SegmentSink } from '../../pipeline/sink.ts'
 import { createWavefrontAggregate } from './aggregate.ts'
 import { createCounters } from './counters.ts'
 import { createHeartbeat } from './heartbeat.ts'
-import type { Granularity } from './lines.ts'
 import { createMetricsSink } from './metrics-sink.ts'
 import { fitOptions } from './names.ts'
+import { createTracesSink, type TracesSinkOptions } from './traces-sink.ts'
 import type { Transport } from './transport.ts'
 import { createHttpTransport } from './transport-http.ts'
 import { createTcpTransport } from './transport-tcp.ts'
 
-/** `adapters.wavefront`, as the configuration has it. */
-export interface WavefrontConfig {
-  /** `host:port`; '': none. */
-  readonly proxy: string
-  readonly transport: 'tcp' | 'http'
-  /** 0: none. */
-  readonly tracePort: number
-  /** Of direct ingestion; '': none. */
-  readonly url: string
-  readonly token: string
-  readonly tokenFile: string
-  readonly interval: string
-  readonly source: string
-  readonly prefix: string
-  readonly application: string
-  readonly cluster: string
-  readonly shard: string
-  readonly points: boolean
-  readonly distributions: readonly Granularity[]
-  readonly tags: readonly string[]
-  readonly where: readonly string[]
-  readonly seriesMax: number
-  readonly red: boolean
-  readonly timeout: string
-  readonly tls: ClientTlsConfig & { readonly enabled: boolean }
-}
+export type WavefrontConfig = Config['adapters']['wavefront']
 
 const OPTION = 'adapters.wavefront'
 const CONNECTIONS_MAX = 4
@@ -85,13 +64,24 @@ export async function openWavefront(config: WavefrontConfig, shared: AdapterShar
     log,
     intervalMs: parseDuration(config.interval)!,
   })
+  const traces = tracesOf(config, { names, where, transport, counters, log })
+  const spans = traces && createDelivery({ sink: traces, journal, clock, log, freshFirst: config.freshFirst })
   return {
     name: sink.name,
     endpoint: transport.endpoint,
-    stages: [heartbeat, sink, delivery],
-    deliveries: [delivery],
+    stages: [heartbeat, sink, delivery, ...(traces === null || spans === null ? [] : [traces, spans])],
+    deliveries: spans === null ? [delivery] : [delivery, spans],
     counters: () => ({ ...counters.flat(), ...rowCounters(sink.rows) }),
   }
+}
+
+/** Null where spans are off, or the proxy has no port for them. */
+function tracesOf(
+  { proxy, tracePort, traces }: WavefrontConfig,
+  options: Omit<TracesSinkOptions, 'rules' | 'logs'>,
+): SegmentSink | null {
+  if (!traces.enabled || (proxy !== '' && tracePort === 0)) return null
+  return createTracesSink({ ...options, rules: tailRulesOf(traces), logs: traces.logs })
 }
 
 function rowCounters(rows: Readonly<Record<string, number>>): Record<string, number> {

@@ -1,25 +1,10 @@
 import type { WavefrontConfig } from '../../../src/adapters/wavefront/open.ts'
+import { loadConfig } from '../../../src/config.ts'
 
-/** The defaults, but an interval as short as tests want it. */
-export const WAVEFRONT_DEFAULTS: WavefrontConfig = {
-  proxy: '',
-  transport: 'tcp',
-  tracePort: 0,
-  url: '',
-  token: '',
-  tokenFile: '',
-  interval: '100ms',
-  source: '',
-  prefix: 'istio',
-  application: 'shop',
-  cluster: 'none',
-  shard: 'none',
-  points: true,
-  distributions: ['minute'],
-  tags: [],
-  where: [],
-  seriesMax: 5000,
-  red: true,
-  timeout: '2s',
-  tls: { enabled: false },
+const DEFAULTS = loadConfig({ env: {} }).config?.adapters.wavefront
+
+/** The defaults, with an interval as short as tests want it, but for what is said. */
+export function wavefrontConfig(part: Partial<WavefrontConfig>): WavefrontConfig {
+  if (DEFAULTS === undefined) throw new Error('the defaults are no configuration')
+  return { ...DEFAULTS, interval: '100ms', timeout: '2s', application: 'shop', ...part }
 }
