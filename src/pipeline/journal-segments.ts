@@ -164,6 +164,9 @@ export class SealedSegments implements ReaderHost {
     return Number.isFinite(shortest) ? shortest : this.#entries.size
   }
 
+  /** Wall clock, ms, of the last acknowledgement of any sink; 0 before. */
+  lastAckMs = 0
+
   /** Arrival of the oldest row that some sink waits for. */
   get oldestMs(): number | null {
     let oldest: number | null = null
@@ -371,6 +374,7 @@ export class SealedSegments implements ReaderHost {
   }
 
   acknowledged(sink: string, entry: Entry, segment: Segment, outcome: AckOutcome, first: boolean): void {
+    this.lastAckMs = this.now()
     if (first) for (const listener of this.#ackedListeners) listener(sink, segment, outcome)
     this.#keepIfAcked(entry)
     if (this.#options.keepAfterAckMs === 0) this.reap()

@@ -100,7 +100,7 @@ export interface Journal extends Stage {
   notes(prefix: string): Iterable<Note>
   /** A note that is not needed any longer. It may be back after a restart. */
   forget(key: string): void
-  /** Whether the segment is large, long or old enough. While no sink keeps up, segments get older than the limit. */
+  /** Whether the segment is large, long or old enough. While no sink takes any, segments get older than the limit. */
   shouldSeal(nowMs: number): boolean
   /**
    * Ends the segment, with the rollups of its rows as last blocks, and goes on with a new one at once; the disk's work
@@ -204,6 +204,8 @@ const REPLAY_TICKS = 4
 /** A backlog of this many segments doubles the age at which they are sealed; of 29 times as many makes it 30 fold. */
 const BACKLOG_STEP = 60
 const AGE_FACTOR_MAX = 30
+/** While a sink takes segments, rows do not wait for it any longer than they have to, whatever its backlog. */
+const TAKING_MS = 5000
 const RESCUE_RETRY_MS = 5000
 
 /**
@@ -427,9 +429,14 @@ class SegmentJournal implements Journal {
     if (segment === null || segment.blocks === 0) return false
     const { segmentBytesMax, segmentRowsMax, segmentAgeMsMax } = this.#limits
     if (segment.bytes >= segmentBytesMax || segment.rows >= segmentRowsMax) return true
-    const factor = Math.min(AGE_FACTOR_MAX, 1 + Math.floor(this.#segments.shortestBacklog / BACKLOG_STEP))
+    const factor = nowMs - this.#segments.lastAckMs < TAKING_MS ? 1 : this.#ageFactor
     // A clock that went back would keep the segment open for as long as it went.
     return nowMs - segment.openedMs >= segmentAgeMsMax * factor || nowMs < segment.openedMs
+  }
+
+  /** Few long segments are a smaller backlog than many short ones. */
+  get #ageFactor(): number {
+    return Math.min(AGE_FACTOR_MAX, 1 + Math.floor(this.#segments.shortestBacklog / BACKLOG_STEP))
   }
 
   seal(rollups: readonly { readonly table: JournalTable; readonly block: NativeBlock }[] = []): JournalState {

@@ -31,6 +31,9 @@ export interface OpenedStore {
   readonly stored: 'clickhouse' | 'kafka'
 }
 
+/** Asking a store that is away costs next to nothing, and answers wait for it to be back. */
+const STORE_RETRY_MAX_MS = 1000
+
 export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
   const { role, config, data, journal, retention, bounds, clock, log } = options
   if (role === 'edge') {
@@ -50,5 +53,7 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
     log,
     signal: AbortSignal.timeout(60_000),
   })
-  return { embedded, store, delivery: createDelivery({ sink: store.sink, journal, clock, log }), stored: 'clickhouse' }
+  const { freshFirst } = config.store
+  const delivery = createDelivery({ sink: store.sink, journal, clock, log, freshFirst, retryMaxMs: STORE_RETRY_MAX_MS })
+  return { embedded, store, delivery, stored: 'clickhouse' }
 }
