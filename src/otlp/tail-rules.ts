@@ -92,7 +92,7 @@ class Sampler implements TailSampler {
     const threshold = thresholdOf(rules.sample)
     this.#thresholdHigh = Number(threshold >> 32n)
     this.#thresholdLow = Number(threshold & 0xffff_ffffn)
-    this.shareState = `ot=th:${thresholdText(threshold)}`
+    this.shareState = rules.sample > 0 ? `ot=th:${thresholdText(threshold)}` : ''
   }
 
   begin(sealedMs: number): void {

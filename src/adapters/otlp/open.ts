@@ -80,7 +80,7 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
       journal,
       clock,
       log,
-      intervalMs: parseDuration(interval)!,
+      intervalMs: intervalOf(interval),
     })
     stages.push(closing(client), sink, delivery)
     deliveries.push(delivery)
@@ -93,6 +93,17 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
     deliveries,
     counters: () => Object.assign({}, ...counts.map((count) => count())),
   }
+}
+
+/** Shorter ones are more points than anybody stores. */
+const INTERVAL_MS_MIN = 100
+
+function intervalOf(text: string): number {
+  const ms = parseDuration(text)!
+  if (ms >= INTERVAL_MS_MIN) return ms
+  throw new SidecastError('SC1205', `adapters.otlp.metrics.interval is ${text}`, {
+    help: `write ${INTERVAL_MS_MIN} ms or more; 1m is usual`,
+  })
 }
 
 /** What gRPC takes as metadata; a later failure would be one of every request. */
