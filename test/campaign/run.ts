@@ -9,6 +9,7 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'kill-store': "kill -9 of the store's process in the middle of inserts: --kills 500 --seed 1",
   'kill-journal': 'kill -9 of a journal writer: KILLS SEED',
   'kill-kafka': 'kill -9 and rebalances of two consumers of one group: KILLS STOPS SEED DRIVER',
+  'kill-roles': 'kill -9 of edge, writer and engine, restarts of the broker: KILLS RESTARTS SEED DRIVER',
   'kill-tail': 'kill -9 of the process that follows a log, in the middle of rotations: KILLS ROTATIONS SEED RUNS',
   'mutate-als': 'damaged access log messages: --seed 1 --count 1000000',
   'mutate-lines': 'damaged lines of access logs: --seed 1 --count 1000000',

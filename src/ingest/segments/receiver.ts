@@ -73,7 +73,9 @@ export interface SegmentCounters {
 type LeftSegment = 'replaced' | 'abandoned' | 'gap' | 'damaged'
 
 export interface SegmentPartition extends TopicPartition {
+  /** The next record to read. */
   readonly offset: bigint
+  /** Records that are not committed. */
   readonly lag: bigint
   /** Segments of which parts are here. */
   readonly unfinished: number
@@ -215,11 +217,11 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
   }
 
   partitions(): SegmentPartition[] {
-    return [...this.#readings.values()].map(({ topic, partition, position, end, unfinished }) => ({
+    return [...this.#readings.values()].map(({ topic, partition, position, end, committed, unfinished }) => ({
       topic,
       partition,
       offset: position,
-      lag: end > position ? end - position : 0n,
+      lag: end > committed && committed >= 0n ? end - committed : 0n,
       unfinished: unfinished.size,
     }))
   }
