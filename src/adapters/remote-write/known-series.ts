@@ -52,6 +52,8 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
   await directory.sync()
   await directory.close()
   let unsaved = ''
+  /** An append failed, perhaps in the middle of a line. */
+  let torn = false
   return {
     damaged,
     get size() {
@@ -68,8 +70,12 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
       // New series are rare: no file is kept open for them.
       const file = await open(path, 'a')
       try {
-        await file.appendFile(text)
+        await file.appendFile(torn ? `\n${text}` : text)
         await file.datasync()
+        torn = false
+      } catch (error) {
+        torn = true
+        throw error
       } finally {
         await file.close()
       }
