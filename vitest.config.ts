@@ -11,6 +11,8 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/**/*.int.test.ts', 'test/e2e/**', 'test/web/**/*.browser.test.ts'],
           testTimeout: 20_000,
+          // Modules are loaded once for each worker, not for each file: nothing in them has a state of its own.
+          isolate: false,
         },
       },
       {
