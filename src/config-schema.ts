@@ -3,7 +3,7 @@ import { ISTIO_BUCKETS, PHASE_BUCKETS } from './adapters/prometheus/classic.ts'
 import { RULE_SOURCES, RULE_TARGETS, type RuleSource, type RuleTarget } from './ingest/als/identity-rules.ts'
 import { COMPRESSIONS } from './kafka/producer.ts'
 import { HASH_PATTERN, SCOPES } from './lib/tokens.ts'
-import { CLASSES } from './model/schema.ts'
+import { CLASSES, ROW_TABLES } from './model/schema.ts'
 import { SOURCES } from './pipeline/ledger-rows.ts'
 import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 
@@ -380,10 +380,6 @@ export const configSchema = object({
       token: Type.String({ default: '', secret: true, description: 'Bearer token, in place of user and password' }),
       tls: object(clientTls),
       insertTimeout: duration('2m', 'Longest time of one insert'),
-      shared: Type.Boolean({
-        default: false,
-        description: 'Other Sidecasts write into the same database. Of a cluster this is always taken for granted',
-      }),
       cluster: object({
         name: Type.String({ default: '', description: 'Name in `remote_servers`; empty: one server' }),
         localDatabase: Type.String({
@@ -391,7 +387,11 @@ export const configSchema = object({
           pattern: '^([A-Za-z_][A-Za-z0-9_]{0,63})?$',
           description: 'Database of the tables on each server; empty: `<database>_local`',
         }),
-        replicated: Type.Boolean({ default: true, description: 'Replicated tables; false: a shard is one server' }),
+        replicated: Type.Boolean({
+          default: true,
+          description:
+            'Replicated tables, which several Sidecasts may write to; false: a shard is one server, and they may not',
+        }),
         keeperPath: Type.String({
           default: '/clickhouse/tables/{shard}/{database}/{table}',
           minLength: 1,
@@ -576,6 +576,24 @@ export const configSchema = object({
       key: Type.Union([Type.Literal('node'), Type.Literal('service')], {
         default: 'node',
         description: 'Of JSON and OTLP: rows of one node, or of one destination service, are on one partition',
+      }),
+      where: Type.Array(Type.String({ minLength: 1 }), {
+        default: [],
+        description: 'Of JSON and OTLP: only rows for which all of these hold, as `where` of the API',
+      }),
+      tables: Type.Array(Type.Union(ROW_TABLES.map((table) => Type.Literal(table))), {
+        default: [...ROW_TABLES],
+        minItems: 1,
+        description: 'Of JSON: a topic for each',
+      }),
+      columns: Type.Array(Type.String({ minLength: 1 }), {
+        default: [],
+        description: 'Of JSON: only these columns; empty: all that have a value',
+      }),
+      signals: Type.Array(Type.Union([Type.Literal('traces'), Type.Literal('logs')]), {
+        default: ['traces', 'logs'],
+        minItems: 1,
+        description: 'Of OTLP: requests as spans to `otlp_spans`, as log records to `otlp_logs`',
       }),
       node: Type.String({ default: '', description: 'Name of this edge in headers; empty: the host' }),
       create: object({

@@ -42,8 +42,6 @@ export interface ClickHouseConfig {
   readonly password: string
   readonly token: string
   readonly tls: ClientTlsConfig
-  /** Others write into the same database. */
-  readonly shared: boolean
   readonly cluster: ClusterConfig
 }
 
@@ -124,7 +122,6 @@ function openServer(options: OpenOptions): ClickHouseStore {
     ...options,
     clickhouse: writer,
     readsFiles: false,
-    ...(config.shared ? { shared: { replicated: false } } : {}),
   })
   changed = () => sink.engineStarted()
   return {
@@ -165,7 +162,7 @@ async function openCluster(options: OpenOptions): Promise<ClickHouseStore> {
       ...options,
       clickhouse,
       readsFiles: false,
-      shared: { replicated: cluster.replicated },
+      replicated: cluster.replicated,
       kept: () => kept().filter((segment) => shardOf(segment.id, shards.length) === index),
     })
     changed = () => sink.engineStarted()

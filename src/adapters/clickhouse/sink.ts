@@ -84,10 +84,10 @@ export interface ClickHouseSinkOptions {
   readonly keysMax: number
   readonly insertTimeoutMs?: number
   /**
-   * Others write into the same tables. `replicated`: its servers are replicas, so an INSERT whose server is gone may be
-   * repeated at another one with the same token, which Keeper tells to all of them together with the part.
+   * The tables are replicated, and others may write into them. An INSERT whose server is gone may be repeated at another
+   * one with the same token, which Keeper tells to all replicas together with the part.
    */
-  readonly shared?: { readonly replicated: boolean }
+  readonly replicated?: boolean
   /** Whether the machine runs since the last segment was sent. Absent: not known, so it counts as started anew. */
   readonly boot?: Boot
 }
@@ -155,9 +155,9 @@ class Sink implements ClickHouseSink {
   constructor(options: ClickHouseSinkOptions) {
     this.#options = options
     this.#powerLost = options.boot?.same !== true
-    const { shared } = options
-    this.#inserts = createInserts({ ...options, endsByItself: shared?.replicated === true })
-    const create = shared === undefined ? createRollups : createSharedRollups
+    const { replicated = false } = options
+    this.#inserts = createInserts({ ...options, endsByItself: replicated })
+    const create = replicated ? createSharedRollups : createRollups
     this.#rollups = create({
       ...options,
       inserts: this.#inserts,
@@ -391,9 +391,9 @@ class Sink implements ClickHouseSink {
   }
 
   async #waitUntilQuiet(signal: AbortSignal): Promise<void> {
-    const { clickhouse, shared } = this.#options
+    const { clickhouse, replicated = false } = this.#options
     this.#quiet = await this.#inserts.quiet(signal)
-    if (shared?.replicated !== true) {
+    if (!replicated) {
       if (!this.#quiet) throw new Error('an earlier insert may still be running')
       return
     }
