@@ -45,6 +45,8 @@ export interface Attempt {
   readonly doubt: boolean
   /** Attempts of this process, from 1. */
   readonly number: number
+  /** The encoder tells how many rows of the segment it leaves out. */
+  readonly onDropped: (rows: number) => void
 }
 
 /** A batch that is too large although it has no more bytes than this will not get through: no broker is set to less. */
@@ -89,24 +91,28 @@ class Sink implements KafkaSink {
   async send(segment: Segment, signal: AbortSignal): Promise<Outcome> {
     const doubt = this.#tried === segment.id || segment.openedMs <= this.#startedMs || segment.recovered === true
     this.#tried = segment.id
+    let dropped = 0
+    const onDropped = (rows: number) => {
+      dropped = rows
+    }
     try {
-      await this.#send(segment, doubt, signal)
+      await this.#send(segment, { doubt, onDropped }, signal)
     } catch (error) {
       return this.#failed(error)
     }
     this.#tried = null
     this.counters.segments++
-    return { status: 'accepted' }
+    return { status: 'accepted', dropped }
   }
 
-  async #send(segment: Segment, doubt: boolean, signal: AbortSignal): Promise<void> {
+  async #send(segment: Segment, more: Pick<Attempt, 'doubt' | 'onDropped'>, signal: AbortSignal): Promise<void> {
     const { encode } = this.#options
     const { counters } = this
     this.#producer ??= this.#options.producer()
     const producer = await this.#producer
     const number = ++this.#attempts
     const beganMs = performance.now()
-    for await (const records of encode(segment, { producer, batchBytesMax: counters.batchBytesMax, doubt, number })) {
+    for await (const records of encode(segment, { producer, batchBytesMax: counters.batchBytesMax, number, ...more })) {
       signal.throwIfAborted()
       if (performance.now() - beganMs > SEND_MS_MAX) throw new Error(`Kafka took no segment within ${SEND_MS_MAX} ms`)
       await producer.send(records)
