@@ -1,22 +1,12 @@
-/**
- * Pieces of PromQL that the queries are made of.
- *
- * Both sidecars of a connection report the same request. For each destination service the reports of the first of these
- * kinds that there is count, as in `view=auto` of the API; gateways report as the source, with Istio's labels.
- */
-const REPORTERS = ['destination', 'waypoint', 'source', 'unknown'] as const
+import { onceEach, SERVICE_LABEL } from '../src/query/slo/reporters.ts'
 
-const SERVICE = 'destination_service'
-
-/** `expr` of each kind of report, grouped by the service at least; a kind counts where none before it has the service. */
-export function once(expr: (reporter: string) => string): string {
-  return `(${REPORTERS.map((reporter) => expr(`reporter="${reporter}"`)).join(` or on (${SERVICE}) `)})`
-}
+/** Pieces of PromQL that the queries are made of. Each request counts once: see `onceEach`. */
 
 /** Per second, by service and labels, each request once. `matchers` beside the reporter. */
 export function ratePerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
-  const labels = [...new Set([SERVICE, ...by])].join(', ')
-  return once(
+  const labels = [...new Set([SERVICE_LABEL, ...by])].join(', ')
+  return onceEach(
+    OURS.requests,
     (reporter) => `sum by (${labels}) (rate(${metric}{${[reporter, ...matchers].join(', ')}}[$__rate_interval]))`,
   )
 }

@@ -43,6 +43,7 @@ const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage:
   },
   journal: { run: journalCommand, usage: 'journal ls|verify|replay [--data DIR] [--sink NAME] [SEGMENT…]' },
   token: { run: tokenCommand, usage: 'token [NAME] [--scopes read,ingest,admin] [--stdin]' },
+  slo: { run: sloCommand, usage: 'slo check|rules FILE…' },
   version: { run: versionCommand, usage: 'version' },
 }
 
@@ -303,6 +304,12 @@ async function tokenCommand(args: readonly string[], world: World): Promise<numb
     `auth:\n  tokens:\n    - { name: ${name}, hash: "${hashToken(token)}", scopes: [${scopes.join(', ')}] }\n`,
   )
   return 0
+}
+
+async function sloCommand(args: readonly string[], world: World): Promise<number> {
+  const { positionals } = parseArgs({ args: [...args], options: {}, allowPositionals: true, strict: true })
+  const { runSlo } = await import('./query/slo/command.ts')
+  return runSlo(positionals, world)
 }
 
 async function versionCommand(_args: readonly string[], world: World): Promise<number> {

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { access, chmod, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { cacheDirectory, envoyBinary, executable } from '../../src/demo/envoy-binary.ts'
@@ -48,18 +48,24 @@ export function prometheus(options: ProgramOptions = {}): Promise<string> {
   return unpacked('prometheus', 'prometheus', options)
 }
 
-export function alertmanager(options: ProgramOptions = {}): Promise<string> {
-  return unpacked('prometheus-alertmanager', 'prometheus-alertmanager', options)
+/** Debian's reads its templates from where the package has them, so those go there. */
+export async function alertmanager(options: ProgramOptions = {}): Promise<string> {
+  return unpacked('prometheus-alertmanager', 'prometheus-alertmanager', options, '/usr/share/prometheus/alertmanager')
 }
 
 /** A program out of a Debian package that would start a daemon if it were installed. */
-async function unpacked(program: string, packageName: string, options: ProgramOptions): Promise<string> {
+async function unpacked(
+  program: string,
+  packageName: string,
+  options: ProgramOptions,
+  files?: string,
+): Promise<string> {
   const { log, cacheDir } = resolve(options)
   const installed = `/usr/bin/${program}`
   if (await executable(installed)) return installed
   const dir = join(cacheDir, program)
   const binary = join(dir, program)
-  if (await executable(binary)) return binary
+  if ((await executable(binary)) && (files === undefined || (await exists(files)))) return binary
   log.info({}, `Fetching ${program} from the Debian package ${packageName}, once`)
   await mkdir(dir, { recursive: true })
   const scratch = await mkdtemp(join(dir, 'tmp-'))
@@ -70,6 +76,7 @@ async function unpacked(program: string, packageName: string, options: ProgramOp
     const archive = (await readdir(scratch)).find((name) => name.endsWith('.deb'))
     if (archive === undefined) throw new Error(`${program}: apt-get downloaded no package`)
     await run('dpkg-deb', ['-x', join(scratch, archive), join(scratch, 'tree')])
+    if (files !== undefined) await cp(join(scratch, 'tree', files), files, { recursive: true })
     await rename(join(scratch, 'tree', 'usr', 'bin', program), binary)
     return binary
   } finally {

@@ -1,0 +1,146 @@
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { promisify } from 'node:util'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { createAlsClient } from '../../../src/demo/als-client.ts'
+import type { LogEntry } from '../../../src/demo/als-encode.ts'
+import { nodeOf } from '../../../src/demo/shop.ts'
+import type { SloRow } from '../../../src/query/slo/answer.ts'
+import { runSlo } from '../../../src/query/slo/command.ts'
+import { promtool } from '../../support/programs.ts'
+import { startAlertmanager, startPrometheus } from '../../support/prometheus.ts'
+import { startSidecast } from '../../support/sidecast.ts'
+
+const run = promisify(execFile)
+const deploy = new URL('../../../deploy/', import.meta.url).pathname
+
+async function rulesOf(file: string): Promise<string> {
+  let text = ''
+  const code = await runSlo(['rules', file], { stdout: (part) => (text += part), stderr: () => {} })
+  expect(code).toBe(0)
+  return text
+}
+
+describe('rules for Prometheus', () => {
+  it('that are checked in are those that are made from the objectives', async () => {
+    expect(await readFile(`${deploy}prometheus/rules/slo-shop.yaml`, 'utf8')).toBe(
+      await rulesOf(`${deploy}slo/shop.yaml`),
+    )
+  })
+
+  it('are sound to promtool, and do what its tests say', async () => {
+    const tool = await promtool()
+    const cwd = `${deploy}prometheus`
+    const rules = await run(tool, ['check', 'rules', 'rules/slo-shop.yaml', 'rules/sidecast.yaml'], { cwd })
+    expect(rules.stdout.match(/SUCCESS: \d+ rules/g)).toEqual(['SUCCESS: 34 rules', 'SUCCESS: 6 rules'])
+    const config = await run(tool, ['check', 'config', 'prometheus.yml'], { cwd })
+    expect(config.stdout).toContain('prometheus.yml is valid')
+    const tests = await run(tool, ['test', 'rules', 'tests/slo-shop.yaml', 'tests/sidecast.yaml'], { cwd })
+    expect(tests.stdout.match(/SUCCESS/g)).toHaveLength(2)
+  })
+
+  it('alert a real Alertmanager, by way of a real Prometheus, of what Sidecast counts as well', async () => {
+    const file = `${deploy}slo/shop.yaml`
+    const received: Alert[] = []
+    const webhook = createServer((request, response) => {
+      request.setEncoding('utf8')
+      let body = ''
+      request.on('data', (part: string) => {
+        body += part
+      })
+      request.on('end', () => {
+        received.push(...(JSON.parse(body) as { alerts: Alert[] }).alerts)
+        response.end()
+      })
+    })
+    await new Promise<void>((done) => webhook.listen(0, '127.0.0.1', done))
+    onTestFinished(() => void webhook.close())
+    const hook = `http://127.0.0.1:${(webhook.address() as AddressInfo).port}/`
+
+    const [sidecast, alertmanager, rules] = await Promise.all([
+      startSidecast({ set: [`slo.files=[${JSON.stringify(file)}]`] }),
+      startAlertmanager(hook),
+      rulesOf(file),
+    ])
+    onTestFinished(() => sidecast.close())
+    await startPrometheus({
+      features: ['exemplar-storage'],
+      config: {
+        global: { scrape_interval: '1s', evaluation_interval: '1s' },
+        alerting: { alertmanagers: [{ static_configs: [{ targets: [alertmanager.url.slice('http://'.length)] }] }] },
+        scrape_configs: [
+          { job_name: 'sidecast-mesh', metrics_path: '/metrics/mesh', static_configs: [{ targets: [sidecast.http] }] },
+        ],
+      },
+      rules: { 'slo.yaml': rules },
+    })
+
+    // One answer of checkout in ten is a 503; all are quick.
+    const client = createAlsClient({
+      address: sidecast.grpc,
+      identifier: { logName: 'gateway', node: nodeOf('gateway') },
+    })
+    let sent = 0
+    const timer = setInterval(() => {
+      for (let k = 0; k < 20; k++) client.log(entry(sent++))
+      client.flush()
+    }, 100)
+    onTestFinished(async () => {
+      clearInterval(timer)
+      await client.stop()
+    })
+    const fired = () => received.find(({ status, labels }) => status === 'firing' && labels.severity === 'page')
+    await expect.poll(fired, { timeout: 40_000, interval: 200 }).toBeDefined()
+    clearInterval(timer)
+    expect(fired()).toMatchObject({
+      labels: { alertname: 'ErrorBudgetBurn', sloth_slo: 'checkout-availability', team: 'payments' },
+      annotations: { summary: 'Checkout answers burns its error budget too fast' },
+    })
+    expect(received.some(({ labels }) => labels.sloth_slo === 'checkout-latency')).toBe(false)
+
+    const slo = () => sidecast.get<SloRow>('/api/v1/slos/checkout-availability')
+    await expect.poll(async () => (await slo()).total, { timeout: 20_000 }).toBe(sent)
+    expect(await slo()).toMatchObject({ bad: Math.ceil(sent / 10), exact: true, state: 'page' })
+    expect(await sidecast.get<SloRow>('/api/v1/slos/checkout-latency')).toMatchObject({
+      bad: 0,
+      good: sent,
+      state: 'ok',
+    })
+  })
+})
+
+interface Alert {
+  readonly status: 'firing' | 'resolved'
+  readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
+}
+
+function entry(number: number): LogEntry {
+  const failed = number % 10 === 0
+  return {
+    startMs: Date.now() - 5,
+    rxEnd: 0.1,
+    upTxBegin: 0.2,
+    upTxEnd: 0.3,
+    upRxBegin: 3,
+    upRxEnd: 4,
+    downTxBegin: 4.1,
+    downTxEnd: 4.5,
+    duration: 4.6,
+    cluster: 'outbound|8080||checkout.shop.svc.cluster.local',
+    upstreamPort: 8080,
+    route: 'checkout',
+    method: 'GET',
+    authority: 'checkout.shop.svc.cluster.local',
+    path: '/buy',
+    requestId: `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`,
+    requestBytes: 0,
+    responseBytes: 10,
+    code: failed ? 503 : 200,
+    details: 'via_upstream',
+    flag: null,
+    attempts: 1,
+  }
+}
