@@ -95,14 +95,17 @@ class Sink implements KafkaSink {
     const onDropped = (rows: number) => {
       dropped = rows
     }
-    try {
-      await this.#send(segment, { doubt, onDropped }, signal)
-    } catch (error) {
-      return this.#failed(error)
+    for (;;) {
+      try {
+        await this.#send(segment, { doubt, onDropped }, signal)
+      } catch (error) {
+        if (error instanceof RecordTooLarge && this.#smaller()) continue
+        return this.#failed(error)
+      }
+      this.#tried = null
+      this.counters.segments++
+      return { status: 'accepted', dropped }
     }
-    this.#tried = null
-    this.counters.segments++
-    return { status: 'accepted', dropped }
   }
 
   async #send(segment: Segment, more: Pick<Attempt, 'doubt' | 'onDropped'>, signal: AbortSignal): Promise<void> {
@@ -122,13 +125,20 @@ class Sink implements KafkaSink {
     }
   }
 
-  #failed(error: unknown): Outcome {
+  /** False: it cannot be made smaller. */
+  #smaller(): boolean {
     const { counters } = this
+    counters.tooLarge++
+    if (counters.batchBytesMax <= BATCH_BYTES_MIN) return false
+    counters.batchBytesMax = Math.max(BATCH_BYTES_MIN, Math.floor(counters.batchBytesMax / 2))
+    return true
+  }
+
+  #failed(error: unknown): Outcome {
     const failure = error instanceof Error ? error : new Error(String(error))
     if (!(failure instanceof RecordTooLarge)) return { status: 'retry', error: failure }
-    counters.tooLarge++
-    if (counters.batchBytesMax <= BATCH_BYTES_MIN) return { status: 'rejected', error: failure }
-    counters.batchBytesMax = Math.max(BATCH_BYTES_MIN, Math.floor(counters.batchBytesMax / 2))
-    return { status: 'retry', error: failure }
+    // The next segment may be another matter.
+    this.counters.batchBytesMax = this.#options.batchBytesMax
+    return { status: 'rejected', error: failure }
   }
 }
