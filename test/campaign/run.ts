@@ -18,6 +18,7 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   'mutate-statsd': 'damaged StatsD lines: --seed 1 --count 1000000',
   'mutate-metrics-service': 'damaged metrics service messages: --seed 1 --count 1000000',
   'mutate-receivers': 'damaged scrape pages, Fluentd messages, syslog streams: --seed 1 --count 1000000 --what text',
+  wavefront: 'hostile names and tags through the parsers of the real proxy: --seed 1 --count 1000000',
   backfill: 'a large JSON log, killed on the way again and again: --megabytes 1000 --kills 4 --seed 1',
   outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
 })

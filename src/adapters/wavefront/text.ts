@@ -36,9 +36,9 @@ export function isDeltaName(name: string): boolean {
   return name.startsWith(DELTA) || name.startsWith(OTHER_DELTA)
 }
 
-/** `Validation.charactersAreValid` of the proxy. */
+/** `Validation.charactersAreValid` of the proxy, which falls over a delta sign with nothing behind it. */
 export function isLegalName(name: string): boolean {
-  return name !== '' && LEGAL_NAME.test(name)
+  return name !== '' && name !== DELTA && name !== OTHER_DELTA && LEGAL_NAME.test(name)
 }
 
 /** Whether Java's `StringUtils.isBlank` holds: empty, or white space alone. */

@@ -152,7 +152,6 @@ function refuseSeries({ name, source, tags }: Series, limits: Limits, kind: 'met
 
 function refuseCentroids(means: ArrayLike<number>, counts: ArrayLike<number>): Refusal | null {
   if (counts.length === 0) return refusal('WF-300', 'Empty histogram (no centroids)')
-  if (counts.length > CENTROIDS_MAX) return refusal('WF-300', `Too many centroids (max: ${CENTROIDS_MAX})`)
   for (let k = 0; k < counts.length; k++) {
     const [count, mean] = [counts[k]!, means[k]!]
     if (!Number.isInteger(count) || Math.abs(count) > WEIGHT_MAX) {
@@ -160,7 +159,7 @@ function refuseCentroids(means: ArrayLike<number>, counts: ArrayLike<number>): R
     }
     if (!Number.isFinite(mean)) return refusal('WF-300', `Expected: centroid value, got: ${mean}`)
   }
-  return null
+  return counts.length > CENTROIDS_MAX ? refusal('WF-300', `Too many centroids (max: ${CENTROIDS_MAX})`) : null
 }
 
 /** Centroids without weight do not count. */
