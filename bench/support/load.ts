@@ -85,11 +85,16 @@ async function runStream(index: number): Promise<void> {
   })
   const ended = new Promise<void>((done, reject) => {
     stream.on('error', reject)
-    stream.on('trailers', (trailers) => {
-      if (trailers['grpc-status'] !== '0') reject(new Error(`grpc-status ${trailers['grpc-status']}`))
-    })
+    const look = (headers: { readonly 'grpc-status'?: unknown }): void => {
+      const { 'grpc-status': status = '0' } = headers
+      if (status !== '0') reject(new Error(`grpc-status ${status}`))
+    }
+    // A refusal is all in the headers.
+    stream.on('response', look)
+    stream.on('trailers', look)
     stream.on('close', done)
   })
+  const refused = ended.then(() => new Promise<never>(() => {}))
   stream.resume()
   const work = async () => {
     while (!over()) {
@@ -111,7 +116,7 @@ async function runStream(index: number): Promise<void> {
     await ended
     session.close()
   }
-  await Promise.race([work(), failed])
+  await Promise.race([work(), failed, refused])
 }
 
 const all = Promise.all(Array.from({ length: streamsCount }, (_, index) => runStream(index)))
