@@ -257,7 +257,9 @@ export function otelcol(options: ProgramOptions = {}): Promise<string> {
     await go('mod', 'init', 'sidecast.test/otelcol')
     const { modules, stable } = COLLECTOR_VERSION
     const needs = [
-      ...['otelcol', 'receiver/otlpreceiver', 'exporter/otlphttpexporter'].map((name) => `${name}@${modules}`),
+      ...['otelcol', 'receiver/otlpreceiver', 'exporter/otlphttpexporter', 'service'].map(
+        (name) => `${name}@${modules}`,
+      ),
       ...['component', 'confmap', 'confmap/provider/yamlprovider', 'exporter', 'receiver'].map(
         (name) => `${name}@${stable}`,
       ),
@@ -281,6 +283,7 @@ import (
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
+	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
 
 func components() (otelcol.Factories, error) {
@@ -289,6 +292,7 @@ func components() (otelcol.Factories, error) {
 	if f.Receivers, err = otelcol.MakeFactoryMap[receiver.Factory](otlpreceiver.NewFactory()); err != nil {
 		return f, err
 	}
+	f.Telemetry = otelconftelemetry.NewFactory()
 	f.Exporters, err = otelcol.MakeFactoryMap[exporter.Factory](otlphttpexporter.NewFactory())
 	return f, err
 }
@@ -298,7 +302,10 @@ func main() {
 		BuildInfo: component.BuildInfo{Command: "otelcol", Version: "test"},
 		Factories: components,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{
-			ResolverSettings: confmap.ResolverSettings{ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()}},
+			ResolverSettings: confmap.ResolverSettings{
+				ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()},
+				DefaultScheme:     "yaml",
+			},
 		},
 	}
 	if err := otelcol.NewCommand(set).Execute(); err != nil {
