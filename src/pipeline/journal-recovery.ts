@@ -20,6 +20,7 @@ import {
   parseSegmentId,
   segmentName,
 } from './journal-format.ts'
+import { unrecordedRows } from './journal-unrecorded.ts'
 import type { SegmentTable } from './segment.ts'
 
 /**
@@ -160,10 +161,17 @@ export async function checkSegment(dir: string): Promise<SegmentCheck> {
     try {
       const size = file === null ? 0 : (await file.stat()).size
       let covered = 0
+      const lostWithoutRecord = async (from: number, to: number): Promise<number> => {
+        if (file === null || !isRowTable(table)) return 0
+        const { rows, nodes } = await unrecordedRows({ file, table, from, to, segment: index.segment })
+        for (const [node, lost] of nodes) lostNodes.set(node, (lostNodes.get(node) ?? 0) + lost)
+        return rows
+      }
       for (const record of records) {
         if (record.offset > covered && covered < size) {
           const bytes = Math.min(record.offset, size) - covered
-          damage.push({ file: path, offset: covered, bytes, rows: 0, reason: 'no record' })
+          const rows = await lostWithoutRecord(covered, covered + bytes)
+          damage.push({ file: path, offset: covered, bytes, rows, reason: 'no record' })
         }
         const reason = await faultOf(record, file, size, covered)
         covered = Math.max(covered, record.offset + record.bytes)
@@ -175,7 +183,10 @@ export async function checkSegment(dir: string): Promise<SegmentCheck> {
         if (!isRowTable(table)) continue
         for (const [node, rows] of record.nodes) lostNodes.set(node, (lostNodes.get(node) ?? 0) + rows)
       }
-      tailBytes += Math.max(0, size - covered)
+      // A line that is damaged, and not merely torn, was of a block that had been written.
+      const rows = index.damaged.length > 0 && size > covered ? await lostWithoutRecord(covered, size) : 0
+      if (rows > 0) damage.push({ file: path, offset: covered, bytes: size - covered, rows, reason: 'no record' })
+      else tailBytes += Math.max(0, size - covered)
     } finally {
       await file?.close()
     }

@@ -2,11 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
+import { request } from '../../bench/support/made-request.ts'
 import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
 import type { JournalOptions } from '../../src/pipeline/journal.ts'
 import type { Lane, SideSource } from '../../src/pipeline/lane.ts'
 import type { Segment } from '../../src/pipeline/segment.ts'
 import { type LinesRig, openLinesRig } from './lines-rig.ts'
+
+export { request } from '../../bench/support/made-request.ts'
 
 /** A real journal and lane that requests are put into one by one, for tests of what reads segments. */
 export interface RequestsRig extends LinesRig {
@@ -66,35 +69,3 @@ export async function openRequestsRig(
 
 const LIMITS = { segmentBytesMax: 64 << 20, segmentRowsMax: 1 << 20, segmentAgeMsMax: 3_600_000, diskBytesMax: 1 << 30 }
 const NODE = 'sidecar~10.0.0.7~web-1.shop~shop.svc.cluster.local'
-
-/** A request like many, told apart by `number`: its ids, path and duration follow from it. */
-export function request(entry: AccessEntry, number: number, endMs: number): void {
-  const durationNs = 1_000_000 + (number % 1000) * 250_000
-  const startMs = endMs - durationNs / 1e6
-  entry.startSeconds = Math.floor(startMs / 1000)
-  entry.startNanos = Math.round((startMs % 1000) * 1e6)
-  entry.durationNs = durationNs
-  entry.rxEndNs = 10_000
-  entry.upTxBeginNs = 100_000
-  entry.upTxEndNs = 120_000
-  entry.upRxBeginNs = durationNs - 200_000
-  entry.upRxEndNs = durationNs - 100_000
-  entry.downTxBeginNs = durationNs - 150_000
-  entry.downTxEndNs = durationNs
-  entry.method = 'GET'
-  entry.path = `/item/${number}`
-  entry.authority = 'checkout.shop.svc.cluster.local'
-  entry.protocol = 'HTTP/1.1'
-  entry.scheme = 'http'
-  entry.code = 200
-  entry.responseCodeDetails = 'via_upstream'
-  entry.attempts = 1
-  entry.upstreamCluster = 'outbound|80||checkout.shop.svc.cluster.local'
-  entry.upstreamHost = '10.0.1.5:8080'
-  entry.route = 'default'
-  entry.downstreamWireReceived = 300
-  entry.downstreamWireSent = 1200
-  entry.requestId = `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`
-  entry.traceId = (BigInt(number) * 0x9e3779b97f4a7c15n + 1n).toString(16).padStart(32, '0').slice(-32)
-  entry.spanId = (number + 1).toString(16).padStart(16, '0')
-}

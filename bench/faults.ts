@@ -1,0 +1,50 @@
+import { parseArgs } from 'node:util'
+import { createPlan } from './faults/plan.ts'
+import { type RunResult, runWire } from './faults/wire.ts'
+
+/**
+ * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--verbose]`: seeded faults, and what must hold after
+ * each run. Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
+ */
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '100' },
+    seed: { type: 'string', default: '1' },
+    level: { type: 'string', default: 'wire' },
+    verbose: { type: 'boolean', default: false },
+  },
+})
+const first = Number(values.seed)
+const runs = Number(values.runs)
+const began = performance.now()
+const total = { written: 0, fsynced: 0, kills: 0, damaged: 0, rowsLost: 0, repeated: 0 }
+const failed: number[] = []
+for (let seed = first; seed < first + runs; seed++) {
+  const plan = createPlan(seed)
+  const result: RunResult = await runWire(plan)
+  total.written += result.written
+  total.fsynced += result.fsynced
+  total.kills += result.kills
+  total.damaged += result.damage.length
+  total.rowsLost += result.rowsLost
+  total.repeated += Object.values(result.repeated).reduce((sum, n) => sum + n, 0)
+  const again = `node bench/faults.ts --level ${values.level} --runs 1 --seed ${seed} --verbose`
+  if (result.differences.length > 0) {
+    failed.push(seed)
+    console.log(JSON.stringify({ ...result, again }))
+  }
+  if (values.verbose) console.error(JSON.stringify({ ...result, plan: plan.steps }))
+}
+const seconds = Math.round((performance.now() - began) / 1000)
+console.log(
+  JSON.stringify({
+    bench: 'faults',
+    level: values.level,
+    runs,
+    seeds: [first, first + runs - 1],
+    seconds,
+    ...total,
+    failed,
+  }),
+)
+process.exitCode = failed.length === 0 ? 0 : 1
