@@ -136,7 +136,6 @@ export function createSegmentReceiver(options: SegmentReceiverOptions): SegmentR
 
 class Receiver implements SegmentReceiver, KafkaHandlers {
   readonly name = 'segments'
-  trouble: string | null = null
   readonly counters: SegmentCounters = {
     records: 0,
     bytes: 0,
@@ -158,6 +157,9 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     failures: 0,
     lastMs: 0,
   }
+  #trouble: string | null = null
+  /** A schema that this program does not know. */
+  #newer: string | null = null
   readonly #options: SegmentReceiverOptions
   readonly #backoff: Backoff
   readonly #monotonic: () => number
@@ -196,6 +198,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     this.#stopping.abort()
     await this.#started
     await this.#options.driver.leave()
+    await this.#forgetAll()
     await this.#options.driver.close()
     deadline.removeEventListener('abort', abort)
   }
@@ -214,6 +217,10 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
         await clock.sleep(waitMs, signal)
       }
     }
+  }
+
+  get trouble(): string | null {
+    return this.#newer ?? this.#trouble
   }
 
   partitions(): SegmentPartition[] {
@@ -255,6 +262,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     if (this.#over) return false
     const epoch = this.#epoch
     const going = () => epoch === this.#epoch && !this.#stopping.signal.aborted
+    const readings = [...this.#readings.values()]
     const ready: Ready[] = []
     let taken = true
     for (const batch of batches) {
@@ -271,9 +279,12 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
       if (!(await this.#commit([...claimed], ready, going))) return this.#giveUp()
       while (ready.length > 0 && (await this.#store(ready[0]!, going))) ready.shift()
     }
-    const moved = [...this.#readings.values()].filter((at) => firstOpen(at, ready) !== at.committed)
+    const moved = readings.filter((at) => firstOpen(at, ready) !== at.committed)
     const settled = moved.length === 0 || (await this.#commit(moved, ready, going))
-    return settled && ready.length === 0 ? taken : this.#giveUp()
+    if (!settled || ready.length > 0) return this.#giveUp()
+    // It will still be newer in a moment.
+    if (!taken) await this.#options.clock.sleep(RETRY_MAX_MS, this.#stopping.signal)
+    return taken
   }
 
   /** What is not committed is read again after the next `begin`, and until then nothing is. */
@@ -309,9 +320,8 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     }
     if ('newer' in header) {
       const text = `the partition ${at.partition} has segments of schema ${header.newer}: update this writer`
-      if (this.trouble !== text) this.#options.log.error({ topic: at.topic, offset: String(offset) }, text)
-      this.trouble = text
-      await this.#options.clock.sleep(RETRY_MAX_MS, this.#stopping.signal)
+      if (this.#newer !== text) this.#options.log.error({ topic: at.topic, offset: String(offset) }, text)
+      this.#newer = text
       return false
     }
     const unfinished = await this.#unfinished(at, header, offset)
@@ -390,7 +400,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
       if (outcome.status === 'accepted') {
         if (this.#backoff.failures > 0) log.info({ attempts: this.#backoff.failures }, 'storing again')
         this.#backoff.reset()
-        this.trouble = null
+        this.#trouble = null
         counters.stored++
         counters.storedRows += rows
         counters.lastMs = clock.now()
@@ -408,7 +418,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
       }
       counters.retries++
       if (this.#backoff.failures === 0) log.warn({ error: outcome.error }, 'a segment cannot be stored; trying again')
-      this.trouble = outcome.error.message
+      this.#trouble = outcome.error.message
       const afterMs = outcome.status === 'retry' ? outcome.afterMs : undefined
       await clock.sleep(this.#backoff.nextMs(afterMs), this.#stopping.signal)
     }
@@ -492,7 +502,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
 
   #failed(error: unknown, what: string): void {
     this.counters.failures++
-    this.trouble = `${what}: ${error instanceof Error ? error.message : String(error)}`
+    this.#trouble = `${what}: ${error instanceof Error ? error.message : String(error)}`
   }
 
   #left(reason: 'foreign' | 'straggler'): void {
