@@ -40,7 +40,7 @@ export interface Part<S> {
 }
 
 export interface AggregateCounters {
-  rows: number
+  read: number
   /** Rows that the filter leaves out. */
   filtered: number
   /** Rows that their proxy logged in a better way as well. */
@@ -97,7 +97,7 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
         measures: createMeasures({ metrics: 1 }),
       }
     : null
-  const counters: AggregateCounters = { rows: 0, filtered: 0, secondary: 0, skipped: 0, overflow: 0 }
+  const counters: AggregateCounters = { read: 0, filtered: 0, secondary: 0, skipped: 0, overflow: 0 }
   let sealedMs = 0
   let full = false
 
@@ -126,7 +126,7 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
     const wireReceived = block.numbers('downstream_wire_received')
     const wireSent = block.numbers('downstream_wire_sent')
     for (let row = 0; row < block.rows; row++) {
-      counters.rows++
+      counters.read++
       if (secondary !== null && secondary[row] === 1) {
         counters.secondary++
         continue

@@ -34,7 +34,7 @@ export interface MetricsSink extends IntervalSink<WavefrontAggregate> {
 
 export function createMetricsSink(options: MetricsSinkOptions): MetricsSink {
   const { transport, counters, prefix, source, points, distributions, clock, log, onServices } = options
-  const rows: AggregateCounters = { rows: 0, filtered: 0, secondary: 0, skipped: 0, overflow: 0 }
+  const rows: AggregateCounters = { read: 0, filtered: 0, secondary: 0, skipped: 0, overflow: 0 }
   let pending: { readonly aggregate: WavefrontAggregate; readonly queue: LineQueue } | null = null
 
   function queueOf(aggregate: WavefrontAggregate, interval: Interval): LineQueue {

@@ -93,17 +93,21 @@ export function createMeshSeries(options: NameOptions): (texts: readonly string[
   }
 }
 
-export const RED_COLUMNS: readonly string[] = [
+/** `kind` and `class` first: overflow series keep them apart. */
+export const RED_COLUMNS = [
   'kind',
   'class',
   'reporter',
   'source_service',
+  'source_workload',
+  'node_cluster',
   'destination_service',
   'method',
   'route',
   'path_template',
   'response_code',
-]
+] as const
+type RedColumn = (typeof RED_COLUMNS)[number]
 
 /** What a request is as a span. */
 export interface SpanWho {
@@ -117,6 +121,8 @@ export interface SpanWho {
 export function spanWho(of: {
   readonly reporter: string
   readonly sourceService: string
+  readonly sourceWorkload: string
+  readonly nodeCluster: string
   readonly destinationService: string
   readonly method: string
   readonly route: string
@@ -124,7 +130,9 @@ export function spanWho(of: {
 }): SpanWho {
   const client = of.reporter === 'source' || of.reporter === 'gateway'
   const where = of.pathTemplate || of.route
-  const service = client ? of.sourceService || (of.reporter === 'gateway' ? 'gateway' : '') : of.destinationService
+  // Callers that nobody names are at least told apart by the cluster of their proxies.
+  const caller = [of.sourceService, of.sourceWorkload, of.nodeCluster].find((text) => !isBlank(text)) ?? ''
+  const service = client ? caller : of.destinationService
   return {
     service: sanitiseValue(textOr(service, UNKNOWN), STRICT_LIMITS.spanTagValue),
     kind: client ? 'client' : 'server',
@@ -139,11 +147,19 @@ const RED_SUFFIX_MAX = '.total_time.millis.count'.length
 export function createRedSeries(options: NameOptions): (texts: readonly string[]) => Described<RedSeries> | null {
   const { application, cluster, shard } = options
   return (texts) => {
-    const [kind, responseClass, reporter, sourceService, destinationService, method, route, pathTemplate, code] =
-      texts as string[] as [string, string, string, string, string, string, string, string, string]
-    if (kind !== 'http') return null
-    const who = spanWho({ reporter, sourceService, destinationService, method, route, pathTemplate })
-    const error = isError(responseClass)
+    const text = (column: RedColumn): string => texts[RED_COLUMNS.indexOf(column)]!
+    if (text('kind') !== 'http') return null
+    const who = spanWho({
+      reporter: text('reporter'),
+      sourceService: text('source_service'),
+      sourceWorkload: text('source_workload'),
+      nodeCluster: text('node_cluster'),
+      destinationService: text('destination_service'),
+      method: text('method'),
+      route: text('route'),
+      pathTemplate: text('path_template'),
+    })
+    const error = isError(text('class'))
     const tags = sanitiseTags([
       ['application', application],
       ['service', who.service],
@@ -152,7 +168,7 @@ export function createRedSeries(options: NameOptions): (texts: readonly string[]
       ['operationName', who.operation],
       ['component', COMPONENT],
       ['span.kind', who.kind],
-      ['http.status_code', code],
+      ['http.status_code', text('response_code')],
     ])
     const { service } = who
     const name = redName(application, service, who.operation)

@@ -67,6 +67,8 @@ function createSpanReader(block: NativeBlockColumns, { application, cluster, sha
   const kind = text('kind')
   const reporter = text('reporter')
   const sourceService = text('source_service')
+  const sourceWorkload = text('source_workload')
+  const nodeCluster = text('node_cluster')
   const destinationService = text('destination_service')
   const method = text('method')
   const route = text('route')
@@ -88,6 +90,8 @@ function createSpanReader(block: NativeBlockColumns, { application, cluster, sha
       const who = spanWho({
         reporter: reporter(row),
         sourceService: sourceService(row),
+        sourceWorkload: sourceWorkload(row),
+        nodeCluster: nodeCluster(row),
         destinationService: destinationService(row),
         method: method(row),
         route: route(row),

@@ -60,7 +60,7 @@ describe.each(['tcp', 'http'] as const)('a real proxy over %s', (transport) => {
     expect(new Set(spans.map((line) => /spanId=(\S+)/.exec(line)![1])).size).toBe(200)
     expect(spans[0]).toMatch(/^"GET [^"]*" source=/)
     expect(proxy.blocked().filter((line) => !NEWER.test(line))).toEqual([])
-    expect(adapter.counters!()).toMatchObject({ lines_refused_total: 0, rows_rows_total: 200 })
+    expect(adapter.counters!()).toMatchObject({ lines_refused_total: 0, rows_read_total: 200 })
   })
 })
 

@@ -117,7 +117,7 @@ describe('requests', () => {
       ).toBe(COUNT)
       expect(all.every(({ binMs, timestampMs }) => binMs === 60_000 && timestampMs! % 60_000 === 0)).toBe(true)
     }
-    expect(counters).toMatchObject({ rows_rows_total: COUNT, rows_overflow_total: 0, lines_refused_total: 0 })
+    expect(counters).toMatchObject({ rows_read_total: COUNT, rows_overflow_total: 0, lines_refused_total: 0 })
   })
 
   it('come out as metrics derived from spans, as the proxy derives them', async () => {
