@@ -1,10 +1,10 @@
-import { onceEach, SERVICE_LABEL } from '../src/query/slo/reporters.ts'
+import { onceEach, SERVICE_LABELS } from '../src/query/slo/reporters.ts'
 
 /** Pieces of PromQL that the queries are made of. Each request counts once: see `onceEach`. */
 
 /** Per second, by service and labels, each request once. `matchers` beside the reporter. */
 export function ratePerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
-  const labels = [...new Set([SERVICE_LABEL, ...by])].join(', ')
+  const labels = [...new Set([...SERVICE_LABELS, ...by])].join(', ')
   return onceEach(
     OURS.requests,
     (reporter) => `sum by (${labels}) (rate(${metric}{${[reporter, ...matchers].join(', ')}}[$__rate_interval]))`,

@@ -1,4 +1,5 @@
 import { PHASES } from '../src/model/phases.ts'
+import { SERVICE_LABELS } from '../src/query/slo/reporters.ts'
 import { ISTIO, OURS, quantile, ratePerSecond, share, totalPerSecond } from './promql.ts'
 import {
   chosen,
@@ -41,7 +42,7 @@ export interface ClickHouseTarget {
 /** What the variables of a dashboard choose. */
 const PROM = {
   namespace: 'destination_service_namespace=~"$namespace"',
-  service: 'destination_service=~"$service"',
+  service: 'destination_service_name=~"$service"',
   source: 'source_workload=~"$source"',
 } as const
 const SQL = {
@@ -120,9 +121,9 @@ const retries = (scope: Scope): Query => {
   }
 }
 
-/** Rows of a table: rate, share of failures, p50 and p99 of each group. `columns` by label and by column. */
-function figures(scope: Scope, columns: readonly (readonly [label: string, column: string])[]): Query {
-  const labels = columns.map(([label]) => label)
+/** Rows of a table: rate, share of failures, p50 and p99 of each group. `columns` by labels and by column. */
+function figures(scope: Scope, columns: readonly (readonly [labels: readonly string[], column: string])[]): Query {
+  const labels = columns.flatMap(([labels]) => labels)
   const all = totalPerSecond(OURS.requests, promOf(scope), labels)
   const failed = totalPerSecond(OURS.requests, [...promOf(scope), 'class="server_error"'], labels)
   const instant = (expr: string): PrometheusTarget => ({ expr, instant: true })
@@ -152,7 +153,7 @@ function figures(scope: Scope, columns: readonly (readonly [label: string, colum
   }
 }
 
-const SERVICE_COLUMN = ['destination_service', 'destination_service'] as const
+const SERVICE_COLUMN = [SERVICE_LABELS, 'destination_service'] as const
 
 // ---- phases
 
@@ -207,7 +208,7 @@ export const QUERIES = {
   mesh_services: figures('mesh', [SERVICE_COLUMN]),
   mesh_rate_by_service: {
     prometheus: [
-      { expr: `topk(10, ${ratePerSecond(OURS.requests, [PROM.namespace])})`, legend: '{{destination_service}}' },
+      { expr: `topk(10, ${ratePerSecond(OURS.requests, [PROM.namespace])})`, legend: '{{destination_service_name}}' },
     ],
     clickhouse: [
       {
@@ -228,8 +229,8 @@ export const QUERIES = {
   service_rate_by_outcome: rateByLabel('service', 'outcome'),
   service_flags: flags('service'),
   service_retries: retries('service'),
-  service_callers: figures('service', [['source_workload', 'source_workload'], SERVICE_COLUMN]),
-  service_workloads: figures('service', [['destination_workload', 'destination_workload'], SERVICE_COLUMN]),
+  service_callers: figures('service', [[['source_workload'], 'source_workload'], SERVICE_COLUMN]),
+  service_workloads: figures('service', [[['destination_workload'], 'destination_workload'], SERVICE_COLUMN]),
   service_bytes_in: bytes(`${ISTIO.requestBytes}_sum`, 'request_bytes'),
   service_bytes_out: bytes(`${ISTIO.responseBytes}_sum`, 'response_bytes'),
 
@@ -239,7 +240,7 @@ export const QUERIES = {
   edge_rate_by_class: rateByLabel('edge', 'class'),
   edge_flags: flags('edge'),
   edge_retries: retries('edge'),
-  edge_figures: figures('edge', [['source_workload', 'source_workload'], SERVICE_COLUMN]),
+  edge_figures: figures('edge', [[['source_workload'], 'source_workload'], SERVICE_COLUMN]),
   edge_latency_by_side: {
     prometheus: [
       {

@@ -190,7 +190,7 @@ const LABELS: Readonly<Record<VariableName, { label: string; prometheus: string;
   },
   service: {
     label: 'Service',
-    prometheus: 'label_values(sidecast_requests_total, destination_service)',
+    prometheus: 'label_values(sidecast_requests_total, destination_service_name)',
     clickhouse: distinct('destination_service'),
   },
   source: {

@@ -40,7 +40,7 @@ test('every query of the Prometheus dashboards has data', async () => {
   // Chosen by a variable, and grouped: one figure for each service, which add up to the whole.
   const [whole] = await prometheus.query(expandPromQl(QUERIES.mesh_rate.prometheus[0]!.expr, 20))
   const services = await prometheus.query(expandPromQl(QUERIES.mesh_rate_by_service.prometheus[0]!.expr, 20))
-  expect(services.map(({ metric }) => metric.destination_service)).toContain('cart.shop.svc.cluster.local')
+  expect(services.map(({ metric }) => metric.destination_service_name)).toContain('cart')
   expect(services.reduce((sum, sample) => sum + figureOf(sample), 0)).toBeCloseTo(figureOf(whole!), 0)
   const phases = await prometheus.query(expandPromQl(QUERIES.phase_share.prometheus[0]!.expr, 20))
   expect(phases).toHaveLength(7)

@@ -4,7 +4,7 @@ import type { Filter } from '../filters.ts'
 import { HOUR } from '../time.ts'
 import { compileIndicator } from './compile.ts'
 import { NotInIstio, type Selection, selectionOf } from './istio-selectors.ts'
-import { onceEach, SERVICE_LABEL } from './reporters.ts'
+import { onceEach, SERVICE_LABELS } from './reporters.ts'
 import type { Slo } from './slo.ts'
 import { BURN_WINDOWS, burnThreshold, isReachable, type Tier, tiersOf, WINDOW_NS } from './windows.ts'
 
@@ -141,7 +141,7 @@ function negatedClass(match: readonly Filter[]): readonly Filter[] | null {
 }
 
 function rate(metric: string, matchers: readonly string[], window: string): string {
-  return `sum by (${SERVICE_LABEL}) (rate(${metric}{${matchers.join(', ')}}[${window}]))`
+  return `sum by (${SERVICE_LABELS.join(', ')}) (rate(${metric}{${matchers.join(', ')}}[${window}]))`
 }
 
 /** Whose report of a request counts, as the view of the objective says. */
