@@ -438,7 +438,7 @@ export const configSchema = object({
         maxItems: 64,
         description: 'The same of the phases, in seconds',
       }),
-      memory: size('48 MiB', 'Memory for label sets; above it they go to the overflow series as well'),
+      memory: size('32 MiB', 'Memory for label sets; above it they go to the overflow series as well'),
       remoteWrite: object({
         url: Type.String({ default: '', description: 'Where to send /metrics/mesh to; empty: nowhere' }),
         version: Type.Union([Type.Literal('auto'), Type.Literal('1.0'), Type.Literal('2.0')], {

@@ -86,8 +86,8 @@ export interface PrometheusAdapterOptions {
 
 /** Text of one label set is a few hundred characters: 20 000 sets take some 30 MB. */
 const SERIES_MAX = 20_000
-const BYTES_MAX = 32 * 1024 * 1024
-const PAIR_BYTES_MAX = 16 * 1024 * 1024
+const BYTES_MAX = 21 * 1024 * 1024
+const PAIR_BYTES_MAX = 11 * 1024 * 1024
 const EXPIRY_MS = 15 * 60_000
 const NATIVE_BUCKETS_MAX = 400_000
 const NATIVE_BUCKETS_PER_SERIES_MAX = 1_000
@@ -95,6 +95,8 @@ const NATIVE_LOG_MAX = 1 << 17
 const EXEMPLARS_MAX = 10_000
 const EXEMPLAR_INTERVAL_MS = 15_000
 const OFFENDERS = 16
+/** Identities whose labels are known by their number. */
+const WHO_CACHE_MAX = 50_000
 /** Series are not dropped while a page is being written, but for one that nobody reads on. */
 const SCRAPE_MS_MAX = 120_000
 const SWEEP_MS = 10_000
@@ -161,7 +163,7 @@ class IstioMetrics implements PrometheusAdapter {
     this.#exemplarsMax = options.exemplarsMax ?? EXEMPLARS_MAX
     this.#exemplarSeconds = (options.exemplarIntervalMs ?? EXEMPLAR_INTERVAL_MS) / 1000
     this.#expirySeconds = (options.expiryMs ?? EXPIRY_MS) / 1000
-    this.#whoCacheMax = 2 * seriesMax
+    this.#whoCacheMax = Math.min(2 * seriesMax, WHO_CACHE_MAX)
     this.#phaseBounds = new ClassicBuckets(options.phaseBuckets ?? PHASE_BUCKETS, 1e9).bounds
     this.#own = new OwnSeries({
       bytesMax: options.pairBytesMax ?? PAIR_BYTES_MAX,

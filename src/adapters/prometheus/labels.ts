@@ -31,11 +31,33 @@ export function identityLabels(identity: Identity, origin: Origin | undefined): 
 export function identityKey(identity: Identity, origin: Origin | undefined): string {
   const { destination } = identity
   const source = identity.reporter === 'gateway' && origin !== undefined ? origin.self : identity.source
-  return `${reporterLabel(identity.reporter)}\0${partyKey(source)}\0${partyKey(destination)}\0${identity.destinationHost}`
+  // Joined, and not added up: a sum of texts keeps its parts.
+  return [
+    reporterLabel(identity.reporter),
+    ...partyTexts(source),
+    ...partyTexts(destination),
+    identity.destinationHost,
+  ].join('\0')
 }
 
-function partyKey(party: Party): string {
-  return `${party.workload}\0${party.namespace}\0${party.principal}\0${party.app}\0${party.version}\0${party.service}\0${party.cluster}`
+const partyTexts = ({ workload, namespace, principal, app, version, service, cluster }: Party): string[] => [
+  workload,
+  namespace,
+  principal,
+  app,
+  version,
+  service,
+  cluster,
+]
+
+/** Values of labels as one text, and back: label sets are kept so, at a fifth of the memory. */
+export function packValues(labels: Labels): string {
+  return labels.map(([, value]) => (value.includes('\0') ? value.replaceAll('\0', '\ufffd') : value)).join('\0')
+}
+
+export function unpackValues(names: readonly string[], text: string): Labels {
+  const values = text.split('\0')
+  return names.map((name, k) => [name, values[k]!])
 }
 
 /** The same labels of the series that take what the budget does not let in: `overflow` everywhere but in `reporter`. */
@@ -73,7 +95,7 @@ function partyLabels(side: 'source' | 'destination', party: Party): Labels {
   return PARTY_LABELS.map((name, k) => [`${side}_${name}`, values[k]! || UNKNOWN])
 }
 
-const ALL_IDENTITY_LABELS: readonly string[] = [
+export const ALL_IDENTITY_LABELS: readonly string[] = [
   'reporter',
   ...PARTY_LABELS.map((name) => `source_${name}`),
   ...PARTY_LABELS.map((name) => `destination_${name}`),

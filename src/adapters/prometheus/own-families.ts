@@ -36,26 +36,26 @@ export const OWN_FAMILIES: readonly OwnFamily[] = [
     type: 'counter',
     name: 'sidecast_requests_total',
     help: 'Requests and connections that ended, by who made the answer and what kind of answer it was.',
-    series: ofPairs((pair) => requestPoints(pair)),
+    series: ofPairs(requestPoints),
   },
   {
     type: 'counter',
     name: 'sidecast_request_attempts_total',
     help: 'Attempts at the upstream, the first one of each request included.',
-    series: ofPairs((pair) => [point(pair, [], pair.attempts)]),
+    series: ofPairs((pair, labels) => [point(pair, labels, [], pair.attempts)]),
   },
   {
     type: 'counter',
     name: 'sidecast_response_flags_total',
     help: 'Requests that had the response flag.',
-    series: ofPairs((pair) => flagPoints(pair)),
+    series: ofPairs(flagPoints),
   },
   {
     type: 'histogram',
     name: 'sidecast_request_phase_seconds',
     help: 'Time that requests spent in each phase; the phases of a request add up to its duration.',
     unit: 'seconds',
-    series: ofPairs((pair) => phasePoints(pair)),
+    series: ofPairs(phasePoints),
   },
   {
     type: 'gauge',
@@ -73,14 +73,15 @@ export const OWN_FAMILIES: readonly OwnFamily[] = [
   },
 ]
 
-function ofPairs(points: (pair: OwnPair) => Iterable<OwnPoint>): OwnFamily['series'] {
+function ofPairs(points: (pair: OwnPair, labels: Labels) => Iterable<OwnPoint>): OwnFamily['series'] {
   return function* ({ own }) {
-    for (const pair of own.pairs()) yield* points(pair)
+    for (const pair of own.pairs()) yield* points(pair, pair.labels())
   }
 }
 
 const point = (
-  { labels, createdMs }: OwnPair,
+  { createdMs }: OwnPair,
+  labels: Labels,
   more: Labels,
   value: number,
   histogram: PhaseHistogram | null = null,
@@ -98,19 +99,19 @@ export const ANSWERS: readonly Labels[] = OUTCOMES.flatMap((outcome) =>
 export const FLAG_LABELS: readonly Labels[] = FLAGS.map((flag) => [['flag', flag]])
 export const PHASE_LABELS: readonly Labels[] = PHASES.map((phase) => [['phase', phase]])
 
-function* requestPoints(pair: OwnPair): Generator<OwnPoint> {
+function* requestPoints(pair: OwnPair, labels: Labels): Generator<OwnPoint> {
   for (let k = 0; k < ANSWERS.length; k++) {
-    if (pair.requests[k]! > 0) yield point(pair, ANSWERS[k]!, pair.requests[k]!)
+    if (pair.requests[k]! > 0) yield point(pair, labels, ANSWERS[k]!, pair.requests[k]!)
   }
 }
 
-function* flagPoints(pair: OwnPair): Generator<OwnPoint> {
+function* flagPoints(pair: OwnPair, labels: Labels): Generator<OwnPoint> {
   for (let bit = 0; pair.flags !== null && bit < FLAGS.length; bit++) {
-    if (pair.flags[bit]! > 0) yield point(pair, FLAG_LABELS[bit]!, pair.flags[bit]!)
+    if (pair.flags[bit]! > 0) yield point(pair, labels, FLAG_LABELS[bit]!, pair.flags[bit]!)
   }
 }
 
-function* phasePoints(pair: OwnPair): Generator<OwnPoint> {
+function* phasePoints(pair: OwnPair, labels: Labels): Generator<OwnPoint> {
   for (let k = 0; pair.phases !== null && k < PHASES.length; k++)
-    yield point(pair, PHASE_LABELS[k]!, 0, pair.phases[k]!)
+    yield point(pair, labels, PHASE_LABELS[k]!, 0, pair.phases[k]!)
 }

@@ -5,7 +5,7 @@ import { CLASSES, FLAGS, OUTCOMES, OVERFLOW } from '../../model/schema.ts'
 import { OVERFLOW_ID, type RollupParts } from '../../pipeline/rollup-block.ts'
 import { COUNTERS, KEY, SUMS } from '../../pipeline/rollup-groups.ts'
 import { CODE_BITS, CODE_MASK, GROUP_MASK, METRIC_SHIFT } from '../../pipeline/rollup-log.ts'
-import { type Labels, reporterLabel, serviceLabels, UNKNOWN } from './labels.ts'
+import { type Labels, packValues, reporterLabel, serviceLabels, UNKNOWN, unpackValues } from './labels.ts'
 import { PhaseHistogram } from './phase-histogram.ts'
 import { HeavyKeys } from './sketch.ts'
 
@@ -19,8 +19,7 @@ import { HeavyKeys } from './sketch.ts'
  * Pairs are bounded by memory; what does not fit is counted in the overflow pair of its reporter.
  */
 export interface OwnPair {
-  /** Never changes; the same object as long as the pair is there. */
-  readonly labels: Labels
+  labels(): Labels
   readonly number: number
   readonly createdMs: number
   /** By outcome × CLASSES + class. */
@@ -37,13 +36,37 @@ export interface OwnSeriesOptions {
   readonly expirySeconds: number
 }
 
-/** What a pair costs beside its histograms: labels, key, counters. */
-const PAIR_BYTES = 1500
+/** What a pair costs beside its key and histograms: the object, its place in a map, counters. */
+const PAIR_BYTES = 700
 const FLAG_BYTES = 8 * FLAGS.length + 64
 /** Of one phase of one pair: 12 octaves at schema 6. Where it is more, the schema goes down. */
 const PHASE_BYTES_MAX = 8 * 64 * 12
 
-type Pair = OwnPair & { key: string; lastSeen: number; bytes: number }
+/** Values of the labels are in the key: see `packValues`. */
+class Pair implements OwnPair {
+  attempts = 0
+  flags: Float64Array | null = null
+  phases: readonly PhaseHistogram[] | null = null
+  lastSeen = 0
+  bytes: number
+  readonly key: string
+  readonly number: number
+  readonly createdMs: number
+  readonly requests = new Float64Array(OUTCOMES.length * CLASSES.length)
+
+  constructor(key: string, number: number, createdMs: number) {
+    this.key = key
+    this.number = number
+    this.createdMs = createdMs
+    this.bytes = PAIR_BYTES + 2 * key.length
+  }
+
+  labels(): Labels {
+    if (!this.key.startsWith(OVERFLOW_KEY)) return unpackValues(PAIR_LABELS, this.key)
+    const reporter = this.key.slice(OVERFLOW_KEY.length)
+    return PAIR_LABELS.map((name) => [name, name === 'reporter' ? reporter : OVERFLOW])
+  }
+}
 
 export class OwnSeries {
   /** Requests taken, and those of them counted in overflow pairs. */
@@ -157,40 +180,26 @@ export class OwnSeries {
   }
 
   #pairOf(identity: Identity, nowMs: number): Pair {
-    const labels = pairLabels(identity)
-    const key = labels.map(([, value]) => value).join('\0')
+    const key = packValues(pairLabels(identity))
     const known = this.#pairs.get(key)
     if (known !== undefined) return known
     if (this.#bytes + PAIR_BYTES + 2 * key.length > this.#options.bytesMax) {
       return this.#overflow(reporterLabel(identity.reporter), nowMs)
     }
-    return this.#create(key, labels, nowMs)
+    return this.#create(key, nowMs)
   }
 
   #overflow(reporter: string, nowMs: number): Pair {
     const key = OVERFLOW_KEY + reporter
-    const labels: Labels = PAIR_LABELS.map((name) => [name, name === 'reporter' ? reporter : OVERFLOW])
-    return this.#pairs.get(key) ?? this.#create(key, labels, nowMs)
+    return this.#pairs.get(key) ?? this.#create(key, nowMs)
   }
 
-  #create(key: string, labels: Labels, nowMs: number): Pair {
+  #create(key: string, nowMs: number): Pair {
     const number = this.#free.pop() ?? this.#byNumber.length
-    const bytes = PAIR_BYTES + 4 * key.length
-    const pair: Pair = {
-      key,
-      labels,
-      number,
-      createdMs: nowMs,
-      lastSeen: 0,
-      bytes,
-      requests: new Float64Array(OUTCOMES.length * CLASSES.length),
-      attempts: 0,
-      flags: null,
-      phases: null,
-    }
+    const pair = new Pair(key, number, nowMs)
     this.#pairs.set(key, pair)
     this.#byNumber[number] = pair
-    this.#bytes += bytes
+    this.#bytes += pair.bytes
     return pair
   }
 }

@@ -99,7 +99,8 @@ export class PhaseHistogram {
 
 const SCHEMA = 6
 const SCHEMA_MIN = -4
-const HEAD_BYTES = 120
+/** Of the objects, as measured. */
+const HEAD_BYTES = 300
 
 /** ⌈index / 2^shift⌉. */
 const shifted = (index: number, shift: number): number => (index + (1 << shift) - 1) >> shift

@@ -79,7 +79,7 @@ function* samplePair(pair: OwnPair, { phaseBounds }: Registry, native: boolean):
     number: first + number,
     createdMs,
     count,
-    labels: () => [...pair.labels, ...more],
+    labels: () => [...pair.labels(), ...more],
     metrics: () => [metric()],
   })
   const counter = (number: number, more: Labels, name: string, value: number): MeshSeries => {

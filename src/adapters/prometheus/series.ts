@@ -1,6 +1,16 @@
 import { combine } from '../../lib/hash.ts'
 import type { Identity } from '../../model/batch.ts'
-import { answerLabels, type Labels, overflowAnswerLabels, overflowLabels, POLICIES, PROTOCOLS } from './labels.ts'
+import {
+  ALL_IDENTITY_LABELS,
+  answerLabels,
+  type Labels,
+  overflowAnswerLabels,
+  overflowLabels,
+  POLICIES,
+  PROTOCOLS,
+  packValues,
+  unpackValues,
+} from './labels.ts'
 
 /** Histograms of one series: duration, request bytes, response bytes. */
 export const HISTOGRAMS = 3
@@ -41,14 +51,14 @@ export interface SeriesOptions {
 
 /** A set of identity labels, and the keys of the identities that have it. */
 interface Who {
-  readonly labels: Labels
+  /** See `packValues`. */
   readonly text: string
   readonly keys: string[]
   series: number
 }
 
 const FIRST_CAPACITY = 256
-/** What an interned text costs beside its characters: its place in a map, objects of labels. Roughly. */
+/** What an interned text costs beside its characters: its place in a map, the object that has it. Roughly. */
 const KEY_BYTES = 300
 
 /**
@@ -125,11 +135,11 @@ export class SeriesTable {
     const bytes = keyBytes(key)
     if (!this.#hasRoom(2 * bytes)) return -1
     const labels = labelsOf()
-    const text = labels.map(([, value]) => value).join('\0')
+    const text = packValues(labels)
     let who = this.#whoByText.get(text)
     if (who === undefined) {
       who = this.#freeWho.pop() ?? this.#who.length
-      this.#who[who] = { labels, text, keys: [], series: 0 }
+      this.#who[who] = { text, keys: [], series: 0 }
       this.#whoByText.set(text, who)
       this.#bytes += keyBytes(text)
       this.#reserved++
@@ -198,7 +208,7 @@ export class SeriesTable {
   }
 
   identityLabelsOf(who: number): Labels {
-    return who < 0 ? overflowLabels(REPORTERS[-1 - who]!) : this.#who[who]!.labels
+    return who < 0 ? overflowLabels(REPORTERS[-1 - who]!) : unpackValues(ALL_IDENTITY_LABELS, this.#who[who]!.text)
   }
 
   answerLabelsOf(series: number): Labels {

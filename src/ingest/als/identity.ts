@@ -16,7 +16,7 @@ import { NOBODY } from './workload.ts'
  */
 export interface IdentityResolverOptions {
   readonly rules?: readonly IdentityRule[]
-  /** Inputs and identities remembered, each. About 1 KiB an entry: 50 000 are 100 MB at the very worst, usually hundreds. */
+  /** Inputs and identities remembered, each. About 1 KiB an entry: 32 768 are 64 MB at the very worst, 20 MB when names are as long as usual. */
   readonly entriesMax?: number
 }
 
@@ -24,7 +24,7 @@ export interface IdentityResolverOptions {
 export const NO_SERVICE = '(none)'
 
 export function createIdentityResolver(options: IdentityResolverOptions = {}): IdentityResolver {
-  const entriesMax = options.entriesMax ?? 50_000
+  const entriesMax = options.entriesMax ?? 32_768
   const rules = compileRules(options.rules ?? [])
   const byInput = createGenerations<string, Identity>(entriesMax)
   const byContent = createGenerations<string, Identity>(entriesMax)
