@@ -159,6 +159,8 @@ async function checkConfigCommand(args: readonly string[], world: World): Promis
   const failed = findings.some((finding) => finding.severity === 'error')
   if (findings.length > 0) world.stderr(formatFindings(findings))
   if (!failed) {
+    const { loadSlos } = await import('./query/slo/load.ts')
+    await loadSlos(config.slo.files)
     if (values.effective === true) {
       const masked = JSON.stringify(config, (key, value) => (key === 'password' && value !== '' ? '***' : value), 2)
       world.stdout(`${masked}\n`)

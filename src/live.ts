@@ -2,7 +2,7 @@ import type { Config } from './config.ts'
 import { scrapeJobs } from './ingest/scrape/open.ts'
 import type { ScrapeReceiver } from './ingest/scrape/receiver.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
-import { loadSlos } from './query/slo/load.ts'
+import type { SloBook } from './query/slo/load.ts'
 import type { LivePart } from './reload.ts'
 import { type Safety, senderLimits, TLS_OPTIONS, tlsConfigs } from './safety.ts'
 
@@ -14,7 +14,7 @@ export interface LiveOptions {
   readonly otlpHttp: { setLimits(limits: { bodyBytesMax: number; decompressedBytesMax: number }): void }
   readonly query: { setLimits(limits: { queriesMax: number; timeoutMs: number; memoryBytesMax: number }): void }
   readonly scrape: Pick<ScrapeReceiver, 'prepare'>
-  readonly slos: { reload(paths: readonly string[]): Promise<void> }
+  readonly slos: Pick<SloBook, 'prepare'>
   /** How long rows, rollups and stats are kept: everybody who asks reads it here, each time. */
   readonly retention: RetentionMs
   /** Tells the store; throws when it does not answer. */
@@ -93,10 +93,7 @@ export function liveParts(options: LiveOptions): LivePart[] {
       // Files under the same names may say something else.
       paths: ['slo.files'],
       always: true,
-      async prepare({ slo }) {
-        await loadSlos(slo.files)
-        return () => slos.reload(slo.files)
-      },
+      prepare: ({ slo }) => slos.prepare(slo.files),
     },
     {
       paths: ['journal.disk.max', 'store.disk.max'],

@@ -14,19 +14,22 @@ export interface LoadedSlos {
 /** The objectives that count now. */
 export interface SloBook {
   slos(): readonly Slo[]
-  /** Reads files again; throws SC1208, and keeps what it had, when something is wrong in them. */
-  reload(paths: readonly string[]): Promise<void>
+  /** Reads files again. Throws SC1208 when something is wrong in them; else what it returns takes them over. */
+  prepare(paths: readonly string[]): Promise<() => void>
 }
 
 export async function openSlos(paths: readonly string[], log: Log): Promise<SloBook> {
   let slos: readonly Slo[] = []
-  const reload = async (paths: readonly string[]) => {
+  const prepare = async (paths: readonly string[]) => {
     const loaded = await loadSlos(paths)
-    for (const { place, message, help } of loaded.warnings) log.warn({ place, help }, `An objective: ${message}`)
-    slos = loaded.slos
+    return () => {
+      for (const { place, message, help } of loaded.warnings) log.warn({ place, help }, `An objective: ${message}`)
+      slos = loaded.slos
+    }
   }
-  await reload(paths)
-  return { slos: () => slos, reload }
+  const takeOver = await prepare(paths)
+  takeOver()
+  return { slos: () => slos, prepare }
 }
 
 const FILES_MAX = 1000

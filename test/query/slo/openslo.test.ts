@@ -177,14 +177,16 @@ describe('the files of slo.files', () => {
     const book = await openSlos([dir], silentLog)
     expect(book.slos().map(({ name }) => name)).toEqual(['cart'])
     await writeFile(join(dir, 'b.yml'), SLO.replace('name: cart', 'name: basket'))
-    await book.reload([dir])
+    const takeOver = await book.prepare([dir])
+    expect(book.slos().map(({ name }) => name)).toEqual(['cart'])
+    takeOver()
     expect(book.slos().map(({ name }) => name)).toEqual(['basket'])
     await writeFile(join(dir, 'b.yml'), 'kind: SLO')
-    await expect(book.reload([dir])).rejects.toMatchObject({
+    await expect(book.prepare([dir])).rejects.toMatchObject({
       code: 'SC1208',
       message: expect.stringContaining('b.yml:1:1'),
     })
-    await expect(book.reload([join(dir, 'none')])).rejects.toMatchObject({ code: 'SC1208' })
+    await expect(book.prepare([join(dir, 'none')])).rejects.toMatchObject({ code: 'SC1208' })
     expect(book.slos().map(({ name }) => name)).toEqual(['basket'])
   })
 })
