@@ -36,6 +36,10 @@ export async function createAdapters({ config, ...rest }: AdaptersOptions): Prom
 
 /** One line for each; `open.ts` of its folder says when it is configured. */
 const OPEN: readonly ((config: Config, shared: AdapterShared) => Promise<Adapter | null>)[] = [
+  async ({ adapters: { clickhouse } }, shared) =>
+    clickhouse.url === ''
+      ? null
+      : (await import('./adapters/clickhouse/open-copies.ts')).openClickHouseCopies(clickhouse, shared),
   async ({ adapters: { prometheus } }, shared) =>
     prometheus.remoteWrite.url === ''
       ? null

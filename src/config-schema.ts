@@ -422,6 +422,47 @@ export const configSchema = object({
     memory: object({ max: size('2 GiB', 'Memory of the embedded engine') }),
   }),
   adapters: object({
+    clickhouse: object({
+      url: Type.String({
+        default: '',
+        description:
+          'http(s)://… of the server that copies go to; several with the same data, with commas; empty: none',
+      }),
+      database: Type.String({ default: 'default', minLength: 1, description: 'Database of tables that name none' }),
+      username: Type.String({ default: 'default', description: 'User' }),
+      password: Type.String({
+        default: '',
+        secret: true,
+        description: 'Password; better from the environment or a file',
+      }),
+      token: Type.String({ default: '', secret: true, description: 'Bearer token, in place of user and password' }),
+      tls: object(clientTls),
+      insertTimeout: duration('2m', 'Longest time of one insert'),
+      otel: object({
+        logs: Type.Boolean({ default: false, description: 'Requests as log records: otel_logs' }),
+        traces: Type.Boolean({ default: false, description: 'Requests and spans as spans: otel_traces' }),
+        metrics: Type.Boolean({
+          default: false,
+          description: 'Durations and counts by minute: otel_metrics_exp_histogram, otel_metrics_sum',
+        }),
+        database: Type.String({ default: '', description: 'Their database; empty: `database`' }),
+        create: Type.Boolean({ default: true, description: 'Make tables that are not there' }),
+        keep: duration('7d', 'How long rows of tables that are made stay'),
+      }),
+      tables: Type.Array(
+        object({
+          from: Type.String({ default: 'requests', description: 'Table of docs/schema.md' }),
+          into: Type.String({
+            default: '',
+            minLength: 1,
+            description: '`table` or `database.table`; it has to be there',
+          }),
+          columns: texts('For each of its columns an expression of ClickHouse over ours'),
+          where: Type.String({ default: '', description: 'Condition of ClickHouse on the rows; empty: all' }),
+        }),
+        { default: [], description: 'Tables of your own: docs/adapters/clickhouse.md' },
+      ),
+    }),
     prometheus: object({
       enabled: Type.Boolean({ default: true, description: '/metrics/mesh' }),
       seriesMax: count(100_000, 100, 10_000_000, 'Label sets; above it they go to the overflow series'),

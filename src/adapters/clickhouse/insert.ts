@@ -25,6 +25,13 @@ export interface InsertFile {
   readonly columns: readonly string[]
   /** Names and types of the file's columns; blocks may lack some. */
   readonly structure: string
+  /** Of the table; the client's own when absent. */
+  readonly database?: string
+  /**
+   * What goes into `columns`, where that is not the file's columns of the same names: as many expressions over those of
+   * the file and over `computed`, `expression AS name`.
+   */
+  readonly select?: { readonly expressions: readonly string[]; readonly computed: readonly string[] }
   /** Take only rows of these; all when absent. */
   readonly only?: { readonly condition: string; readonly params: Readonly<Record<string, unknown>> }
   /** `insert_deduplication_token`. */
@@ -137,22 +144,31 @@ export function createInserts(options: InsertsOptions): Inserts {
 const GLOB = /[*?{}[\]]/
 
 function fromFile(database: string, file: InsertFile): Statement {
-  const columns = file.columns.join(', ')
   return {
-    sql: `INSERT INTO ${quoteName(database)}.${file.table} (${columns}) SELECT ${columns}
-      FROM ${fileSource(file.path, file.structure)}${where(file)}`,
+    sql: `${into(database, file)} ${select(file, fileSource(file.path, file.structure))}${where(file)}`,
     params: file.only?.params ?? {},
   }
 }
 
+function into(database: string, file: InsertFile): string {
+  return `INSERT INTO ${quoteName(file.database ?? database)}.${file.table} (${file.columns.join(', ')})`
+}
+
+function select(file: InsertFile, source: string): string {
+  if (file.select === undefined) return `SELECT ${file.columns.join(', ')} FROM ${source}`
+  const { expressions, computed } = file.select
+  const rows = computed.length === 0 ? source : `(SELECT *, ${computed.join(', ')} FROM ${source})`
+  return `SELECT ${expressions.join(', ')} FROM ${rows}`
+}
+
 function fromBody(database: string, file: InsertFile): Statement {
-  const columns = file.columns.join(', ')
-  const into = `INSERT INTO ${quoteName(database)}.${file.table} (${columns})`
-  if (file.only === undefined) return { sql: `${into} FORMAT Native`, params: {} }
+  if (file.only === undefined && file.select === undefined) {
+    return { sql: `${into(database, file)} FORMAT Native`, params: {} }
+  }
   const structure = file.structure.replaceAll('\\', '\\\\').replaceAll("'", "\\'")
   return {
-    sql: `${into} SELECT ${columns} FROM input('${structure}')${where(file)} FORMAT Native`,
-    params: file.only.params,
+    sql: `${into(database, file)} ${select(file, `input('${structure}')`)}${where(file)} FORMAT Native`,
+    params: file.only?.params ?? {},
   }
 }
 
