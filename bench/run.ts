@@ -14,10 +14,12 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   insert: 'segments into the embedded engine',
   store: "the store's HTTP face: --segments 8 --statements 200",
   otlp: 'OTLP access log records: [--seconds 8] [--product --count 2000000]',
+  'otlp-out': 'rows as spans and log records to a target: --rows 200000 [--gzip]',
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
   'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',
   statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
   scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
+  wavefront: 'requests into the lines of an interval, and into spans: --rows 200000',
   'idle-streams': '2 000 streams that say little',
 })

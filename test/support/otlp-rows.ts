@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { onTestFinished } from 'vitest'
 import { createIdentityResolver } from '../../src/ingest/als/identity.ts'
 import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
 import { createEntryWriter } from '../../src/ingest/entry/writer.ts'
@@ -52,14 +50,9 @@ const bytesOf = (block: NativeBlock): Buffer => Buffer.concat(block.buffers)
 
 export const blockOf = (rows: MadeRows): NativeBlockColumns => readBlock('requests', rows.requests).block
 
-/** A sealed segment of these blocks in a folder that is gone after the test. */
-export function makeSegment(
-  blocks: readonly MadeRows[],
-  options: { readonly seq?: number; readonly sealedMs?: number; readonly dir?: string } = {},
-): Segment {
-  const { seq = 1, sealedMs = RECEIVED_MS } = options
-  const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'sidecast-otlp-'))
-  if (options.dir === undefined) onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+/** A sealed segment of these blocks, in a folder. */
+export function makeSegment(dir: string, blocks: readonly MadeRows[], seq = 1): Segment {
+  const sealedMs = RECEIVED_MS
   const table = (name: 'requests' | 'latency_1m', buffers: readonly Buffer[], rows: number): SegmentTable => {
     const bytes = Buffer.concat(buffers)
     const file = join(dir, `${seq}-${name}`)
@@ -67,6 +60,8 @@ export function makeSegment(
     return { table: name, file, bytes: bytes.length, rows, blocks: buffers.length, days: new Map(), nodes: new Map() }
   }
   const sum = (of: (rows: MadeRows) => number) => blocks.reduce((total, rows) => total + of(rows), 0)
+  const requests = blocks.map(({ requests: bytes }) => bytes)
+  const rollups = blocks.map(({ rollup }) => rollup)
   return {
     id: `0-e1-${seq}`,
     worker: 0,
@@ -77,16 +72,14 @@ export function makeSegment(
     tables: [
       table(
         'requests',
-        blocks.map(({ requests }) => requests),
+        requests,
         sum(({ rows }) => rows),
       ),
       table(
         'latency_1m',
-        blocks.map(({ rollup }) => rollup),
+        rollups,
         sum(({ rollupRows }) => rollupRows),
       ),
     ],
   }
 }
-
-export const never = new AbortController().signal
