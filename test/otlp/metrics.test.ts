@@ -34,9 +34,10 @@ const row =
     entry.destination.set('service', `svc-${k % 4}`)
     entry.destination.set('namespace', 'shop')
   }
-const durationOf = (k: number): number => (k === 0 ? 0 : Math.floor(10 ** (3 + (k % 600) / 100)))
+const durationOf = (k: number): number => (k === 0 ? 0 : Math.floor(10 ** (3 + (k % 300) / 50)))
 
-const COUNT = 1200
+const COUNT = 600
+const ROLLUP = readBlock('latency_1m', makeRows(Array.from({ length: COUNT }, (_, k) => row(k))).rollup).block
 function points(options: Partial<MetricRequestsOptions> = {}): PointRead[] {
   return requests(options).flatMap(({ bytes, items }) => {
     const read = pointsOf(bytes)
@@ -46,9 +47,8 @@ function points(options: Partial<MetricRequestsOptions> = {}): PointRead[] {
 }
 
 function requests(options: Partial<MetricRequestsOptions> = {}) {
-  const made = makeRows(Array.from({ length: COUNT }, (_, k) => row(k)))
   const aggregate = createRollupAggregate()
-  aggregate.addBlock(readBlock('latency_1m', made.rollup).block)
+  aggregate.addBlock(ROLLUP)
   return [
     ...metricRequests({
       aggregate,

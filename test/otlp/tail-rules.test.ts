@@ -51,7 +51,7 @@ const traceOf = (k: number): string =>
 
 describe('tail rules', () => {
   test('every failed and every slow request is kept, and nothing else when the share is 0', () => {
-    const rows: Told[] = Array.from({ length: 3000 }, (_, k) => ({
+    const rows: Told[] = Array.from({ length: 1500 }, (_, k) => ({
       trace: traceOf(k),
       code: k % 7 === 0 ? 503 : k % 5 === 0 ? 404 : 200,
       durationMs: k % 11 === 0 ? 1001 : 1000,
@@ -61,14 +61,14 @@ describe('tail rules', () => {
   })
 
   test('the share is by trace id: the same traces in every process, all rows of one or none', () => {
-    const rows: Told[] = Array.from({ length: 4000 }, (_, k) => ({ trace: traceOf(k % 2000) }))
+    const rows: Told[] = Array.from({ length: 2000 }, (_, k) => ({ trace: traceOf(k % 1000) }))
     const rules = { ...RULES, sample: 0.25 }
     const decisions = decide(createTailSampler(rules), block(...rows))
     expect(decide(createTailSampler(rules), block(...rows))).toEqual(decisions)
-    expect(decisions.slice(0, 2000)).toEqual(decisions.slice(2000))
-    const kept = decisions.filter((decision) => decision === BY_SHARE).length / 4000
-    // Three standard deviations of a binomial with n = 2 000.
-    expect(Math.abs(kept - 0.25)).toBeLessThan(3 * Math.sqrt((0.25 * 0.75) / 2000))
+    expect(decisions.slice(0, 1000)).toEqual(decisions.slice(1000))
+    const kept = decisions.filter((decision) => decision === BY_SHARE).length / 2000
+    // Three standard deviations of a binomial with n = 1 000.
+    expect(Math.abs(kept - 0.25)).toBeLessThan(3 * Math.sqrt((0.25 * 0.75) / 1000))
     // A larger share keeps those, and more.
     const more = decide(createTailSampler({ ...RULES, sample: 0.5 }), block(...rows))
     for (const [k, decision] of decisions.entries()) if (decision === BY_SHARE) expect(more[k]).toBe(BY_SHARE)

@@ -104,7 +104,8 @@ describe('a real Jaeger', () => {
       'segment',
     ])
     for (const span of spans) {
-      expect(span.warnings).toBeNull()
+      // A delivery begins after its segment has ended, which Jaeger may take for a wrong clock; a parent that is missing it says too.
+      expect((span.warnings ?? []).filter((warning) => !warning.startsWith('clock skew'))).toEqual([])
       if (span !== root) expect(span.references).toMatchObject([{ spanID: root.spanID }])
     }
     const delivery = spans.find(({ operationName }) => operationName === 'deliver otlp-traces')!
