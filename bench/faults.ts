@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util'
 import { createPlan } from './faults/plan.ts'
+import { runReal } from './faults/real.ts'
+import { createRealPlan } from './faults/real-plan.ts'
 import { type RunResult, runWire } from './faults/wire.ts'
 
 /**
@@ -14,32 +16,35 @@ const { values } = parseArgs({
     verbose: { type: 'boolean', default: false },
   },
 })
+const { level } = values
+const planOf = level === 'real' ? createRealPlan : createPlan
+const run = (seed: number): Promise<RunResult> =>
+  level === 'real' ? runReal(createRealPlan(seed)) : runWire(createPlan(seed))
 const first = Number(values.seed)
 const runs = Number(values.runs)
 const began = performance.now()
 const total = { written: 0, fsynced: 0, kills: 0, damaged: 0, rowsLost: 0, repeated: 0 }
 const failed: number[] = []
 for (let seed = first; seed < first + runs; seed++) {
-  const plan = createPlan(seed)
-  const result: RunResult = await runWire(plan)
+  const result = await run(seed)
   total.written += result.written
   total.fsynced += result.fsynced
   total.kills += result.kills
   total.damaged += result.damage.length
   total.rowsLost += result.rowsLost
   total.repeated += Object.values(result.repeated).reduce((sum, n) => sum + n, 0)
-  const again = `node bench/faults.ts --level ${values.level} --runs 1 --seed ${seed} --verbose`
+  const again = `node bench/faults.ts --level ${level} --runs 1 --seed ${seed} --verbose`
   if (result.differences.length > 0) {
     failed.push(seed)
-    console.log(JSON.stringify({ ...result, again }))
+    console.log(JSON.stringify({ ...result, again, plan: planOf(seed) }))
   }
-  if (values.verbose) console.error(JSON.stringify({ ...result, plan: plan.steps }))
+  if (values.verbose) console.error(JSON.stringify(result))
 }
 const seconds = Math.round((performance.now() - began) / 1000)
 console.log(
   JSON.stringify({
     bench: 'faults',
-    level: values.level,
+    level,
     runs,
     seeds: [first, first + runs - 1],
     seconds,

@@ -42,9 +42,9 @@ export interface Took {
   readonly once: boolean
 }
 
-/** For an answer. Short, since half-open connections are waited for until it is over. */
-const TIMEOUT = '300ms'
-const TIMEOUT_MS = 300
+/** For an answer: what a half-open connection costs, and enough for a busy machine. */
+const TIMEOUT = '1500ms'
+const TIMEOUT_MS = 1500
 
 export const START: Readonly<Record<TargetName, () => Promise<FaultTarget>>> = {
   store: startTokenStore,
