@@ -50,6 +50,12 @@ export interface MetricSources {
       readonly unixStream: object | null
     }
   }
+  readonly remoteWrite: {
+    readonly counters: {
+      readonly answers: ReadonlyMap<number, number>
+      readonly rejected: ReadonlyMap<string, number>
+    }
+  }
   readonly scrape: {
     readonly counters: {
       readonly failed: ReadonlyMap<string, number>
@@ -187,6 +193,8 @@ const COUNTED = new Set([
   'sidecast_statsd_tcp.bytes',
   'sidecast_statsd_unix.bytes',
   'sidecast_statsd_unix_stream.bytes',
+  'sidecast_remote_write.bytes',
+  'sidecast_remote_write.exemplars',
   'sidecast_scrape.bytes',
   'sidecast_scrape.exemplars',
   'sidecast_scrape.samples',
@@ -323,6 +331,20 @@ export function createMetrics(sources: MetricSources): Metrics {
   const byReason = (reasons: ReadonlyMap<string, number>): Read => {
     return () => [...reasons].map(([reason, n]) => [{ reason }, n] as const)
   }
+  const { remoteWrite } = sources
+  figures('sidecast_remote_write', 'Remote write, received', () => remoteWrite.counters)
+  counter(
+    'sidecast_remote_write_answers_total',
+    'Answers to remote write, by status code',
+    () => [...remoteWrite.counters.answers].map(([code, n]) => [{ code: String(code) }, n] as const),
+    ['code'],
+  )
+  counter(
+    'sidecast_remote_write_rejected_total',
+    'Samples of remote write that were not taken, by reason',
+    byReason(remoteWrite.counters.rejected),
+    ['reason'],
+  )
   figures('sidecast_scrape', 'Scraping', () => scrape.counters)
   counter('sidecast_scrape_failed_total', 'Scrapes without a page, by reason', byReason(scrape.counters.failed), [
     'reason',

@@ -96,7 +96,7 @@ const EXEMPLARS_MAX = 10_000
 const EXEMPLAR_INTERVAL_MS = 15_000
 const OFFENDERS = 16
 /** Identities whose labels are known by their number. */
-const WHO_CACHE_MAX = 50_000
+const WHO_CACHE_MAX = 20_000
 /** Series are not dropped while a page is being written, but for one that nobody reads on. */
 const SCRAPE_MS_MAX = 120_000
 const SWEEP_MS = 10_000

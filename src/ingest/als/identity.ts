@@ -16,7 +16,7 @@ import { NOBODY } from './workload.ts'
  */
 export interface IdentityResolverOptions {
   readonly rules?: readonly IdentityRule[]
-  /** Inputs and identities remembered, each. About 1 KiB an entry: 32 768 are 64 MB at the very worst, 20 MB when names are as long as usual. */
+  /** Inputs and identities remembered, each. About 1 KiB an entry: 20 000 are 40 MB at the very worst, 14 when names are as long as usual. */
   readonly entriesMax?: number
 }
 
@@ -24,7 +24,7 @@ export interface IdentityResolverOptions {
 export const NO_SERVICE = '(none)'
 
 export function createIdentityResolver(options: IdentityResolverOptions = {}): IdentityResolver {
-  const entriesMax = options.entriesMax ?? 32_768
+  const entriesMax = options.entriesMax ?? 20_000
   const rules = compileRules(options.rules ?? [])
   const byInput = createGenerations<string, Identity>(entriesMax)
   const byContent = createGenerations<string, Identity>(entriesMax)
