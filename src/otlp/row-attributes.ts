@@ -305,26 +305,38 @@ function idColumn(block: NativeBlockColumns, stem: string): (row: number) => str
 
 const hex = (word: number): string => word.toString(16).padStart(8, '0')
 
-const HEADER_MAPS: readonly (readonly [column: string, prefix: string])[] = [
-  ['request_headers', 'http.request.header.'],
-  ['response_headers', 'http.response.header.'],
-  ['response_trailers', 'http.response.trailer.'],
+/** Request headers that an attribute of their own has already. */
+const TOLD_HEADERS: ReadonlySet<string> = new Set(['x-request-id', 'user-agent'])
+
+const HEADER_MAPS: readonly (readonly [column: string, prefix: string, told: ReadonlySet<string>])[] = [
+  ['request_headers', 'http.request.header.', TOLD_HEADERS],
+  ['response_headers', 'http.response.header.', new Set()],
+  ['response_trailers', 'http.response.trailer.', new Set()],
 ]
+
+/** Keys of ours begin so; `error.type` is the only other one. A custom tag that does is told apart: no key may stand twice. */
+const OURS =
+  /^(?:http\.|url\.|server\.|client\.|network\.|tls\.|rpc\.|user_agent\.|error\.type$|service\.peer\.|envoy\.|sidecast\.)/
 
 /** Headers that the proxy logs are lists by the conventions; custom tags have the names that the mesh gave them. */
 function mapWriters(block: NativeBlockColumns, tag: number): Write[] {
-  const writers = HEADER_MAPS.filter(([column]) => block.has(column)).map(([column, prefix]) =>
-    mapWriter(block.textMap(column), tag, (key, value) => [`${prefix}${key}`, [value]]),
+  const writers = HEADER_MAPS.filter(([column]) => block.has(column)).map(([column, prefix, told]) =>
+    mapWriter(block.textMap(column), tag, (key, value) => (told.has(key) ? null : [`${prefix}${key}`, [value]])),
   )
-  if (block.has('custom_tags')) writers.push(mapWriter(block.textMap('custom_tags'), tag, (key, value) => [key, value]))
+  if (block.has('custom_tags')) {
+    const name = (key: string) => (OURS.test(key) ? `envoy.tag.${key}` : key)
+    writers.push(mapWriter(block.textMap('custom_tags'), tag, (key, value) => [name(key), value]))
+  }
   return writers
 }
 
-function mapWriter(map: TextMap, tag: number, pair: (key: string, value: string) => [string, AttributeValue]): Write {
+type Pair = readonly [key: string, value: AttributeValue]
+
+function mapWriter(map: TextMap, tag: number, pair: (key: string, value: string) => Pair | null): Write {
   return (writer, row) => {
     for (let entry = map.ends[row]! - 1, from = row === 0 ? 0 : map.ends[row - 1]!; entry >= from; entry--) {
-      const [key, value] = pair(map.keys.texts[map.keys.codes[entry]!]!, map.value(entry))
-      writeAttribute(writer, tag, key, value)
+      const told = pair(map.keys.texts[map.keys.codes[entry]!]!, map.value(entry))
+      if (told !== null) writeAttribute(writer, tag, told[0], told[1])
     }
   }
 }

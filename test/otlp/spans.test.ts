@@ -1,9 +1,12 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { createIdentityResolver } from '../../src/ingest/als/identity.ts'
 import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
+import { readBlock } from '../../src/model/native-read.ts'
 import { RowIds } from '../../src/otlp/row-ids.ts'
 import { createRowRequests, type RowRequestsOptions } from '../../src/otlp/row-requests.ts'
 import { splitRequest } from '../../src/otlp/split.ts'
-import { originOf } from '../support/als-decoding.ts'
+import { createDecoding, framed, originOf } from '../support/als-decoding.ts'
 import { logsOf, type SpanRead, spansOf } from '../support/otlp-proto.ts'
 import { blockOf, type Fill, makeRows } from '../support/otlp-rows.ts'
 
@@ -279,6 +282,23 @@ describe('spans of a request', () => {
     expect(server.attributes).toMatchObject({ tenant: 'acme', 'http.request.header.x-canary': ['yes'] })
   })
 
+  test('no key stands twice, whatever headers and tags are called', () => {
+    const { server } = pair(
+      but(fine, (entry) => {
+        entry.customTags.add('http.request.method', 'odd')
+        entry.customTags.add('error.type', 'odd')
+        entry.requestHeaders.add('x-request-id', 'again')
+        entry.requestHeaders.add('user-agent', 'again')
+      }),
+    )
+    expect(server.attributes).toMatchObject({
+      'http.request.method': 'GET',
+      'envoy.tag.http.request.method': 'odd',
+      'envoy.tag.error.type': 'odd',
+      'http.request.header.x-request-id': ['0b7bf92f-3577-434d-a6a3-ce929d0e0e47'],
+    })
+  })
+
   test('texts of any script and length come through', () => {
     const path = `/${'ü'.repeat(60)}/日本語/${'a'.repeat(500)}`
     expect(
@@ -288,6 +308,36 @@ describe('spans of a request', () => {
         }),
       ).server.attributes['url.path'],
     ).toBe(path)
+  })
+})
+
+describe('what a real Envoy said', () => {
+  test.each(['als-http', 'als-tcp'])('%s: every row is a span that adds up', (name) => {
+    const decoding = createDecoding({ resolver: createIdentityResolver() })
+    decoding.feed(...framed(readFileSync(new URL(`../fixtures/als/${name}.bin`, import.meta.url))))
+    const builder = decoding.builders.requests
+    expect(builder.rows).toBeGreaterThan(5)
+    const block = readBlock('requests', Buffer.concat(builder.seal().encode('segment-1').buffers)).block
+    const requests = createRowRequests(OPTIONS)
+    const bytes = [...requests.add(block, null), requests.finish()!].map((request) => request.bytes)
+    const read = bytes.flatMap((one) => spansOf(one))
+    const servers = read.filter(({ kind }) => kind === 2)
+    const durations = Array.from(block.numbers('duration_ns')).sort((a, b) => a - b)
+    expect(servers.map(({ start, end }) => Number(end - start)).sort((a, b) => a - b)).toEqual(durations)
+    const byId = new Map(servers.map((span) => [span.spanId, span]))
+    expect(byId.size).toBe(block.rows)
+    for (const span of servers) {
+      const phases = span.events.map(({ attributes }) => Number(attributes['sidecast.phase.duration_ns']))
+      if (phases.length > 0) expect(phases.reduce((sum, ns) => sum + ns, 0)).toBe(Number(span.end - span.start))
+      expect(span.status.code === 2).toBe('error.type' in span.attributes)
+    }
+    for (const span of read.filter(({ kind }) => kind === 3)) {
+      const parent = byId.get(span.parentSpanId)!
+      expect([span.traceId, span.start >= parent.start, span.end <= parent.end]).toEqual([parent.traceId, true, true])
+    }
+    const logs = createRowRequests({ ...OPTIONS, signal: 'logs' })
+    const records = [...logs.add(block, null), logs.finish()!].flatMap((request) => logsOf(request.bytes))
+    expect(new Set(records.map(({ spanId }) => spanId))).toEqual(new Set(byId.keys()))
   })
 })
 
