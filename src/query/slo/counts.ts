@@ -2,7 +2,6 @@ import type { QueryContext } from '../context.ts'
 import { filterSql } from '../filters.ts'
 import { partSql } from '../parts-sql.ts'
 import { type Part, type Plan, planRollups, withEverySource } from '../plan.ts'
-import { isRows } from '../quantities.ts'
 import type { Question } from '../question.ts'
 import type { View } from '../schemas.ts'
 import { allOf, Bindings } from '../sql.ts'
@@ -172,7 +171,7 @@ interface CountRow {
   readonly overflow: string
 }
 
-/** One statement: a row for each piece. */
+/** One statement, with as few passes over tables as there are kinds of them: a row for each piece. */
 async function count(
   question: Question,
   ask: Ask,
@@ -190,10 +189,11 @@ async function count(
     keys: allOf(sql(indicator.rollups?.keys ?? [])),
     threshold: indicator.rollups?.threshold ?? null,
   }
-  const selects = pieces.flatMap((piece, k) => {
-    const view = resolveView(ask.view, piece.reports.census, piece.reports.plan, [], now).condition(bindings)
-    const overflow = indicator.isSelective && piece.reports.census.overflow
-    return planOf(piece, from).parts.map((part) => partCounts(part, k, { ...conditions, view, overflow }, bindings))
+  const selects = gather(pieces, from).map(({ reports, table, places }) => {
+    const view = resolveView(ask.view, reports.census, reports.plan, [], now).condition(bindings)
+    const overflow = indicator.isSelective && reports.census.overflow
+    const placed = places.map(({ piece, part }) => [piece, partSql(part, bindings)] as const)
+    return tableCounts(table, placed, { ...conditions, view, overflow })
   })
   const figures = ['all', 'excluded', 'low', 'high', 'overflow'].map((name) => `toString(sum(part_${name})) AS ${name}`)
   const statement = bindings.statement(
@@ -224,10 +224,40 @@ interface PieceConditions extends Conditions {
   readonly overflow: boolean
 }
 
-function partCounts(part: Part, piece: number, conditions: PieceConditions, bindings: Bindings): string {
+/** The parts of all pieces that one SELECT can read: of one table, and under one view. */
+interface Gathered {
+  readonly reports: Piece['reports']
+  readonly table: Part['table']
+  readonly places: { readonly piece: number; readonly part: Part }[]
+}
+
+function gather(pieces: readonly Piece[], from: 'rollups' | 'rows'): Gathered[] {
+  const gathered: Gathered[] = []
+  for (const [k, piece] of pieces.entries()) {
+    for (const part of planOf(piece, from).parts) {
+      const { reports } = piece
+      const place = { piece: k, part }
+      const one = gathered.find((other) => other.reports === reports && other.table === part.table)
+      if (one === undefined) gathered.push({ reports, table: part.table, places: [place] })
+      else one.places.push(place)
+    }
+  }
+  return gathered
+}
+
+function tableCounts(
+  table: Part['table'],
+  places: readonly (readonly [piece: number, condition: string])[],
+  conditions: PieceConditions,
+): string {
   const { view, total, excluded, match, keys, threshold, overflow } = conditions
-  const place = partSql(part, bindings)
-  if (isRows(part)) {
+  const place = anyOf(places.map(([, condition]) => condition))
+  const cases = places.slice(0, -1).map(([piece, condition]) => `${condition}, ${piece}, `)
+  const last = places.at(-1)![0]
+  const piece = `${cases.length === 0 ? last : `multiIf(${cases.join('')}${last})`} AS piece`
+  const select = (figures: readonly string[], where: string) =>
+    `SELECT ${[piece, ...figures].join(', ')} FROM ${table} WHERE ${where} GROUP BY piece`
+  if (table === 'requests') {
     const figures = [
       'toInt64(count()) AS part_all',
       `toInt64(countIf(${excluded})) AS part_excluded`,
@@ -235,11 +265,10 @@ function partCounts(part: Part, piece: number, conditions: PieceConditions, bind
       'part_low AS part_high',
       'toInt64(0) AS part_overflow',
     ]
-    return `SELECT ${piece} AS piece, ${figures.join(', ')} FROM requests WHERE ${allOf([place, view, total])}`
+    return select(figures, allOf([place, view, total]))
   }
   // What is under the overflow key is counted apart, so it must not be left out before.
   const known = overflow ? allOf([`reporter != 'overflow'`, view, total]) : '1'
-  const where = overflow ? place : allOf([place, view, total])
   // Counts add modulo 2^64: a correction is a negative difference.
   const sum = (n: string, condition: string) => `toInt64(sumIf(${n}, ${known} AND ${condition}))`
   const figures = [
@@ -250,7 +279,7 @@ function partCounts(part: Part, piece: number, conditions: PieceConditions, bind
     ),
     `toInt64(sumIf(n, reporter = 'overflow')) AS part_overflow`,
   ]
-  return `SELECT ${piece} AS piece, ${figures.join(', ')} FROM ${part.table} WHERE ${where}`
+  return select(figures, overflow ? place : allOf([place, view, total]))
 }
 
 /** Requests of a row of a rollup that a threshold holds for, at least or at most. */
