@@ -75,10 +75,24 @@ const CELLS_MAX = 1 << 20
 const KEPT_TCP = ['tcp', '']
 const KEPT_HTTP = ['http', 'success']
 const KEPT_ERROR = ['http', 'server_error']
-const NS_PER_MINUTE = 60_000_000_000n
+const NS_PER_MINUTE = 60_000_000_000
+/** Of a minute: 600 ns. */
+const EDGE = 1e-8
 const MS_PER_MINUTE = 60_000
 /** Minutes since 1970 fit 26 bits until 2097. */
 const MINUTE_MAX = 2 ** 26 - 1
+
+/** Minute since 1970 that a row ended in. Doubles are off by 128 ns at most, so what is near a minute's edge is read exactly. */
+function minutesOf(block: NativeBlockColumns): (row: number) => number {
+  const ends = block.numbers('end_time')
+  const exact = block.bigints('end_time')
+  return (row) => {
+    const minute = ends[row]! / NS_PER_MINUTE
+    const whole = Math.floor(minute)
+    const near = minute - whole < EDGE || minute - whole > 1 - EDGE
+    return Math.min(near ? Number(exact[row]! / BigInt(NS_PER_MINUTE)) : whole, MINUTE_MAX)
+  }
+}
 
 export function createWavefrontAggregate(options: AggregateOptions): WavefrontAggregate {
   const { names, seriesMax, where, cellsMax = CELLS_MAX } = options
@@ -117,7 +131,7 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
     const secondary = block.has('secondary') ? block.numbers('secondary') : null
     const meshOf = mesh.series.resolve(block)
     const redOf = red === null ? null : red.series.resolve(block)
-    const ends = block.bigints('end_time')
+    const minuteOf = minutesOf(block)
     const duration = block.numbers('duration_ns')
     const requestHeaders = block.numbers('request_headers_bytes')
     const requestBody = block.numbers('request_body_bytes')
@@ -140,7 +154,7 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
         counters.skipped++
         continue
       }
-      const minute = Math.min(Number(ends[row]! / NS_PER_MINUTE), MINUTE_MAX)
+      const minute = minuteOf(row)
       const { tcp } = mesh.series.list[number]!
       const group = groupOf(mesh, number, minute, tcp ? KEPT_TCP : KEPT_HTTP)
       const received = requestHeaders[row]! + requestBody[row]! || wireReceived[row]!

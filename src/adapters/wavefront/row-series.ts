@@ -135,9 +135,14 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
     isOverflow: (series) => overflows.has(series),
     resolve(block) {
       if (resolved.length < block.rows) resolved = new Int32Array(Math.max(block.rows, 2 * resolved.length))
-      const readers = columns.map((name, k) => numbersOf(block, name, texts[k]!))
+      const varying: { readonly k: number; readonly numbers: Int32Array }[] = []
+      columns.forEach((name, k) => {
+        const numbers = numbersOf(block, name, texts[k]!)
+        if (typeof numbers === 'number') tuple[k] = numbers
+        else varying.push({ k, numbers })
+      })
       for (let row = 0; row < block.rows; row++) {
-        for (let k = 0; k < width; k++) tuple[k] = readers[k]!(row)
+        for (const { k, numbers } of varying) tuple[k] = numbers[row]!
         resolved[row] = find()
       }
       return resolved
@@ -168,36 +173,30 @@ class TextNumbers {
   }
 }
 
-const UNRESOLVED = -2
-
-/** Number of a row's text. Dictionaries of a block are looked up once for each of their texts. */
-function numbersOf(block: NativeBlockColumns, name: string, texts: TextNumbers): (row: number) => number {
+/** Numbers of the texts of all rows; one number where all have the same. */
+function numbersOf(block: NativeBlockColumns, name: string, texts: TextNumbers): Int32Array | number {
   const column = rowColumn(block, name)
-  const { dictionary } = column
-  if (dictionary !== null) {
-    const { codes } = dictionary
-    const numbers = new Int32Array(dictionary.texts.length).fill(UNRESOLVED)
-    return (row) => {
-      const code = codes[row]!
-      if (numbers[code] === UNRESOLVED) numbers[code] = texts.numberOf(dictionary.texts[code]!)
-      return numbers[code]!
-    }
+  const numbers = new Int32Array(block.rows)
+  if (column.dictionary !== null) {
+    const { codes, texts: words } = column.dictionary
+    if (words.length === 1) return texts.numberOf(words[0]!)
+    const byCode = Int32Array.from(words, (word) => texts.numberOf(word))
+    for (let row = 0; row < block.rows; row++) numbers[row] = byCode[codes[row]!]!
+    return numbers
   }
-  if (name === 'response_code' || name === 'grpc_status') {
-    const values = block.numbers(name)
-    const nulls = block.nulls(name)
-    const none = texts.numberOf('')
-    const numbers = new Map<number, number>()
-    return (row) => {
-      if (nulls !== null && nulls[row] === 1) return none
-      const value = values[row]!
-      let number = numbers.get(value)
+  if (column.kind === 'number') {
+    const byValue = new Map<number, number>()
+    for (let row = 0; row < block.rows; row++) {
+      const value = column.isNull(row) ? Number.NaN : column.number(row)
+      let number = byValue.get(value)
       if (number === undefined) {
-        number = texts.numberOf(String(value))
-        numbers.set(value, number)
+        number = texts.numberOf(column.text(row))
+        byValue.set(value, number)
       }
-      return number
+      numbers[row] = number
     }
+    return numbers
   }
-  return (row) => texts.numberOf(column.text(row))
+  for (let row = 0; row < block.rows; row++) numbers[row] = texts.numberOf(column.text(row))
+  return numbers
 }

@@ -5,7 +5,7 @@ import { phasesOf, rowColumn } from '../../pipeline/row-values.ts'
 import { STRICT_LIMITS } from './limits.ts'
 import { type Span, type SpanLog, spanLine, spanLogsLine } from './lines.ts'
 import { COMPONENT, isError, type NameOptions, spanWho } from './names.ts'
-import { sanitiseSpanName, sanitiseSpanTags, type Tags } from './text.ts'
+import { sanitiseSpanName, sanitiseValue, type Tags } from './text.ts'
 import type { Line } from './transport.ts'
 import type { Refusal } from './validate.ts'
 
@@ -118,7 +118,7 @@ function createSpanReader(block: NativeBlockColumns, { application, cluster, sha
         parentSpanId: (ids.parentHigh | ids.parentLow) === 0 ? '' : hexOf(ids.parentHigh, ids.parentLow),
         startUs: Number(ends[row]! / 1000n) - durationUs,
         durationUs,
-        tags: sanitiseSpanTags(tags).slice(0, TAGS_MAX),
+        tags: fitted(tags),
       }
     },
     /** Where each phase that took time began, and why an answer was none. */
@@ -146,6 +146,16 @@ function createSpanReader(block: NativeBlockColumns, { application, cluster, sha
       return logs
     },
   }
+}
+
+/** The keys are ours and fit; values are made to, and what is blank is left out. */
+function fitted(tags: Tags): Tags {
+  const fitting: [string, string][] = []
+  for (const [key, text] of tags) {
+    const value = text === '' ? '' : sanitiseValue(text, STRICT_LIMITS.spanTagValue)
+    if (value !== '' && fitting.length < TAGS_MAX) fitting.push([key, value])
+  }
+  return fitting
 }
 
 /** Further tags, by column. */
