@@ -8,6 +8,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   'log-lines': 'the whole path of log lines: --form json|text --via http|files --count 1000000',
   grpc: 'receiving alone',
   'kafka-in': 'what a record of Kafka costs until it is fsynced and committed, by driver: RECORDS=100000',
+  'kafka-out': 'an edge and a writer by real processes and a real broker, by driver: --count 1000000 --compression lz4',
   journal: 'append, CRC and fsync: --rows 2000000',
   histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
   ingest: 'the whole path over gRPC: [--stage] [--count 3000000] [--rate 20000 --seconds 600]',

@@ -38,11 +38,11 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
   const safety = createSafety({ config, log })
   const slos = await openSlos(config.slo.files, log)
 
-  // The store; a server's is shared with other writers.
+  // The store. Several writers at one time take a replicated cluster: docs/roles.md.
   const embedded = openEngine(config, log)
   const spool = writes ? openSpool(config, { data, local: embedded !== undefined, clock }) : null
   const store = await openClickHouse({
-    config: { ...config.store.clickhouse, shared: embedded === undefined },
+    config: config.store.clickhouse,
     embedded,
     data,
     retention,

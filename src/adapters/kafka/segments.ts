@@ -34,6 +34,9 @@ export async function* segmentRecords(
     const header = { schema: SEGMENT_SCHEMA, edge, node, segment: segment.id, send, part, parts, doubt, slice }
     return { topic, partition, key, value, headers: encodeHeader(header) }
   }
+  // One piece of memory for all batches: a value is done with when the batch was acknowledged, and the broker tells by the
+  // CRC of a batch that an attempt which was given up had its memory taken away.
+  const memory = Buffer.allocUnsafeSlow(batchBytesMax)
   let batch: OutRecord[] = []
   let batchBytes = 0
   const crcs: number[] = []
@@ -42,15 +45,15 @@ export async function* segmentRecords(
     let crc = 0
     try {
       for (let offset = 0; offset < bytes; offset += batchBytesMax) {
-        // Fresh memory: a producer that was given up may hold on to what it had.
-        const value = Buffer.allocUnsafeSlow(Math.min(batchBytesMax, bytes - offset))
-        await readFully(handle, value, offset, file)
-        crc = crc32(value, crc)
-        if (batchBytes + value.length > batchBytesMax) {
+        const length = Math.min(batchBytesMax, bytes - offset)
+        if (batchBytes + length > batchBytesMax) {
           yield batch
           batch = []
           batchBytes = 0
         }
+        const value = memory.subarray(batchBytes, batchBytes + length)
+        await readFully(handle, value, offset, file)
+        crc = crc32(value, crc)
         batch.push(recordOf(value, { table, offset }))
         batchBytes += value.length
       }
