@@ -21,6 +21,8 @@ export type RealStep =
   | { readonly do: 'connection'; readonly target: number; readonly mode: ConnectionMode }
   | { readonly do: 'target'; readonly target: number; readonly mode: TargetMode }
   | { readonly do: 'second writer' }
+  /** Something else fills the disk that the journal is on, and gives the room back after so long. */
+  | { readonly do: 'fill disk'; readonly ms: number }
   /** The configuration changes and is read again. */
   | { readonly do: 'reload'; readonly streams: number }
 
@@ -60,7 +62,9 @@ function chooseStep(random: Random, store: RealPlan['store'], targets: number): 
   if (dice < 0.88) {
     return targets > 0 ? { do: 'target', target, mode: TARGET_MODES[below(random, TARGET_MODES.length)]! } : null
   }
-  if (dice < 0.93) return { do: 'second writer' }
+  if (dice < 0.92) return { do: 'second writer' }
+  // The engine's own files are elsewhere then: what it does without room is another question.
+  if (dice < 0.96) return store === 'server' ? { do: 'fill disk', ms: 300 + below(random, 1200) } : null
   return { do: 'reload', streams: 1000 + below(random, 1000) }
 }
 

@@ -12,6 +12,7 @@ import { damageJournal } from './damage.ts'
 import { type FaultProxy, startFaultProxy } from './proxy.ts'
 import type { RealPlan, RealStep } from './real-plan.ts'
 import { type Sender, startSender } from './sender.ts'
+import { mountSmallDisk, type SmallDisk } from './small-disk.ts'
 import { type FaultTarget, START } from './targets.ts'
 import type { RunResult } from './wire.ts'
 
@@ -68,6 +69,7 @@ class RealRun {
   readonly #configFile: string
   #engine: Store | null = null
   #engineProxy: FaultProxy | null = null
+  #disk: SmallDisk | null = null
   readonly #targets: FaultTarget[] = []
   readonly #proxies: FaultProxy[] = []
   #sidecast: Sidecast | null = null
@@ -87,6 +89,7 @@ class RealRun {
   }
 
   async begin(): Promise<void> {
+    if (this.#plan.steps.some(({ step }) => step.do === 'fill disk')) this.#disk = mountSmallDisk(this.#data)
     for (const name of this.#plan.targets) {
       const target = await START[name]()
       this.#targets.push(target)
@@ -162,6 +165,11 @@ class RealRun {
       case 'second writer':
         if ((await exitCodeOf(this.#data)) !== 1)
           this.differences.push('a second process on the directory did not exit 1')
+        return
+      case 'fill disk':
+        await this.#disk!.fill()
+        await sleep(step.ms)
+        this.#disk!.empty()
         return
       case 'reload':
         writeFileSync(this.#configFile, `limits:\n  sender:\n    streams: ${step.streams}\n`)
@@ -253,6 +261,7 @@ class RealRun {
     await Promise.all([...this.#proxies, ...this.#targets].map((one) => one.close()))
     await this.#engineProxy?.close()
     await this.#engine?.stop(AbortSignal.timeout(20_000))
+    this.#disk?.unmount()
     rmSync(this.#dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
   }
 
