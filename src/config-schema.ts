@@ -502,7 +502,11 @@ export const configSchema = object({
       }),
     }),
     wavefront: object({
-      proxy: listener('', '`host:port` of a Wavefront proxy, or of what takes its lines; empty: none'),
+      proxy: Type.String({
+        default: '',
+        pattern: '^(?:.+:[0-9]{1,5})?$',
+        description: '`host:port` of a Wavefront proxy, or of what takes its lines; empty: none',
+      }),
       transport: Type.Union([Type.Literal('tcp'), Type.Literal('http')], {
         default: 'tcp',
         description: 'How the proxy gets lines: as they are over TCP, or in bodies of HTTP',
