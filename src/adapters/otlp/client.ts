@@ -1,3 +1,5 @@
+import { isIP } from 'node:net'
+import { checkServerIdentity } from 'node:tls'
 import type { ChannelCredentials, Client, Metadata, ServiceError } from '@grpc/grpc-js'
 import type { ClientTls, ClientTlsOptions } from '../../lib/tls.ts'
 import { answerOfFailure, answerOfResponse, type ExportAnswer } from './answer.ts'
@@ -99,7 +101,7 @@ class GrpcClient implements OtlpClient {
     this.#channel?.client.close()
     const metadata = new grpc.Metadata()
     for (const [name, value] of Object.entries(headers)) metadata.set(name, value)
-    const client = new grpc.Client(endpoint.target, credentialsOf(grpc, files), {
+    const client = new grpc.Client(endpoint.target, credentialsOf(grpc, endpoint, files), {
       'grpc.primary_user_agent': userAgent,
       'grpc.max_receive_message_length': ANSWER_BYTES_MAX,
       'grpc.max_send_message_length': -1,
@@ -111,7 +113,6 @@ class GrpcClient implements OtlpClient {
       'grpc.keepalive_time_ms': 30_000,
       'grpc.keepalive_timeout_ms': 10_000,
       ...(gzip ? { 'grpc.default_compression_algorithm': GZIP } : {}),
-      ...(files?.servername === undefined ? {} : { 'grpc.ssl_target_name_override': files.servername }),
     })
     this.#channel = { client, tls: files, metadata }
     return this.#channel
@@ -146,13 +147,24 @@ class GrpcClient implements OtlpClient {
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 
-export function credentialsOf(grpc: Grpc, files: ClientTlsOptions | null): ChannelCredentials {
+/** Where a target has an address alone: a name of TLS cannot be an address, and grpc-js would ask for it by one. */
+const NO_NAME = 'address.invalid'
+
+/** Credentials of a channel. `files` are null without TLS. */
+export function credentialsOf(grpc: Grpc, { target }: Endpoint, files: ClientTlsOptions | null): ChannelCredentials {
   if (files === null) return grpc.credentials.createInsecure()
-  const { ca, cert, key, checkServerIdentity, rejectUnauthorized } = files
-  return grpc.credentials.createSsl(ca as Buffer | null, key as Buffer | null, cert as Buffer | null, {
-    ...(checkServerIdentity === undefined ? {} : { checkServerIdentity }),
+  const { ca, cert, key, checkServerIdentity: check = checkServerIdentity, rejectUnauthorized, servername = '' } = files
+  const host = target.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  const credentials = grpc.credentials.createSsl(ca as Buffer | null, key as Buffer | null, cert as Buffer | null, {
+    checkServerIdentity: (_, certificate) => check(servername || host, certificate),
     ...(rejectUnauthorized === undefined ? {} : { rejectUnauthorized }),
   })
+  const name = servername || (isIP(host) === 0 ? host : NO_NAME)
+  // Here and not as an option of the channel, because OpenTelemetry's exporter takes credentials, but no options.
+  const create = credentials._createSecureConnector.bind(credentials)
+  credentials._createSecureConnector = (to, options, calls) =>
+    create(to, { ...options, 'grpc.ssl_target_name_override': name }, calls)
+  return credentials
 }
 
 function failureOf({ code, details, metadata }: ServiceError) {

@@ -147,7 +147,7 @@ class Traces implements SelfTraces {
       void open?.exporter.shutdown()
       const exporter = new OTLPTraceExporter({
         url: `${endpoint.secure ? 'https' : 'http'}://${endpoint.target}`,
-        credentials: credentialsOf(grpc, files),
+        credentials: credentialsOf(grpc, endpoint, files),
         metadata,
         compression: (gzip ? 'gzip' : 'none') as Compression,
         timeoutMillis: timeoutMs,
