@@ -5,7 +5,7 @@ import { createRealPlan } from '../../bench/faults/real-plan.ts'
 /** One of each kind; `node bench/faults.ts --level real --runs 300` is the campaign. */
 test.each([
   ['the engine inside', 46, 'embedded'],
-  ['the engine behind a connection that breaks', 5, 'server'],
+  ['the engine behind a connection that breaks', 4, 'server'],
 ] as const)('with %s, the store has every request once after the faults of seed %i', async (_, seed, store) => {
   const plan = createRealPlan(seed)
   expect(plan.store).toBe(store)
