@@ -20,12 +20,12 @@ const REQUESTS = {
 export type SignalName = keyof typeof REQUESTS
 
 /** A request as an object: 64-bit numbers as decimal texts, enums as numbers, bytes as hex. */
-export function decodeRequest(signal: SignalName, bytes: Uint8Array): unknown {
+export function decodeRequest(signal: SignalName, bytes: Uint8Array, ours = true): unknown {
   const type = root.lookupType(REQUESTS[signal])
   const message = type.decode(bytes)
-  // What the definitions do not know would be passed over: encoding again must give as many bytes.
+  // What the definitions do not know would be passed over: encoding again must give as many bytes. Others write zeros too.
   const again = type.encode(message).finish().length
-  if (again !== bytes.length) throw new Error(`${bytes.length - again} bytes mean nothing by the definitions`)
+  if (ours && again !== bytes.length) throw new Error(`${bytes.length - again} bytes mean nothing by the definitions`)
   return hexed(type.toObject(message, { longs: String, enums: Number, bytes: Buffer }))
 }
 
@@ -101,8 +101,9 @@ interface Scoped {
 function* each(
   signal: SignalName,
   bytes: Uint8Array,
+  ours = true,
 ): Generator<{ resource: Attributes; item: Record<string, never> }> {
-  const request = decodeRequest(signal, bytes) as Record<string, readonly Record<string, never>[]>
+  const request = decodeRequest(signal, bytes, ours) as Record<string, readonly Record<string, never>[]>
   const [groups, scopes, items] = {
     traces: ['resourceSpans', 'scopeSpans', 'spans'],
     metrics: ['resourceMetrics', 'scopeMetrics', 'metrics'],
@@ -116,8 +117,8 @@ function* each(
   }
 }
 
-export function spansOf(bytes: Uint8Array): SpanRead[] {
-  return [...each('traces', bytes)].map(({ resource, item }) => ({
+export function spansOf(bytes: Uint8Array, ours = true): SpanRead[] {
+  return [...each('traces', bytes, ours)].map(({ resource, item }) => ({
     resource,
     traceId: item.traceId ?? '',
     spanId: item.spanId ?? '',

@@ -120,7 +120,7 @@ describe('TLS to the target', () => {
     expect(traces.counters).toEqual({ ended: 1, exported: 1, failed: 0 })
     const [sent] = target.accepted
     expect(sent!.metadata.get('x-key')).toEqual(['k'])
-    expect(spansOf(sent!.bytes)).toMatchObject([
+    expect(spansOf(sent!.bytes, false)).toMatchObject([
       { name: 'segment', resource: { 'service.name': 'sidecast' }, start: 1_000_000_000n, end: 2_000_000_000n },
     ])
   })
