@@ -12,6 +12,7 @@ export interface KafkaBroker {
   /** `127.0.0.1:port`. */
   readonly address: string
   createTopic(topic: string, partitions: number): Promise<void>
+  topics(): Promise<string[]>
   send(topic: string, messages: readonly KafkaMessage[], compression?: kafkajs.CompressionTypes): Promise<void>
   /** Records that the group has not committed. */
   lag(group: string, topic: string): Promise<number>
@@ -78,6 +79,7 @@ export async function startKafka(): Promise<KafkaBroker> {
         if (Date.now() > until) throw new Error(`the topic ${topic} has no leaders`)
       }
     },
+    topics: () => admin.listTopics(),
     async send(topic, messages, compression) {
       await producer.send({ topic, messages: [...messages], ...(compression === undefined ? {} : { compression }) })
     },

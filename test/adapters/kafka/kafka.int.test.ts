@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openKafkaOut } from '../../../src/adapters/kafka/open.ts'
 import { requireConfig } from '../../../src/config.ts'
-import { KAFKA_DRIVERS, type KafkaDriverName } from '../../../src/kafka/driver.ts'
+import { KAFKA_DRIVERS, type KafkaDriverName, type KafkaRecord } from '../../../src/kafka/driver.ts'
+import { createKafkaDriver } from '../../../src/kafka/drivers.ts'
+import { COMPRESSIONS } from '../../../src/kafka/producer.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/clickhouse.ts'
@@ -80,6 +82,45 @@ const stored = (writer: TestWriter, rows: number) =>
     () => ({ ...writer.receiver.counters, trouble: writer.receiver.trouble }),
   )
 
+/** So many records of a topic, as a consumer gets them. */
+async function collect(driver: KafkaDriverName, topic: string, count: number) {
+  await until(
+    async () => (await broker.topics()).includes(topic),
+    () => topic,
+  )
+  const found: (KafkaRecord & { readonly partition: number })[] = []
+  const consumer = createKafkaDriver(driver, {
+    clientId: 'sidecast-test-reader',
+    brokers: [broker.address],
+    group: `read-${topic}`,
+    topics: [topic],
+    from: 'earliest',
+    sessionMs: 3000,
+    fetchBytesMax: 1 << 20,
+    fetchWaitMs: 100,
+    headers: true,
+    log: silentLog,
+  })
+  await consumer.start({
+    begin: async (partitions) => partitions.map((at) => ({ ...at, at: null })),
+    async records(batches) {
+      for (const { records, partition } of batches) {
+        for (const record of records) found.push({ ...record, value: Buffer.from(record.value!), partition })
+      }
+      return true
+    },
+    revoked() {},
+  })
+  await until(
+    () => found.length >= count,
+    () => `${found.length} of ${count}`,
+  )
+  await consumer.leave()
+  await consumer.close()
+  expect(found).toHaveLength(count)
+  return found
+}
+
 async function expectOnce(database: TestDatabase, rig: RequestsRig): Promise<void> {
   const [found] = await database.rows<{ n: number; ids: number }>(
     'SELECT toUInt32(count()) AS n, toUInt32(uniqExact(request_uuid)) AS ids FROM requests',
@@ -108,5 +149,39 @@ describe.each(KAFKA_DRIVERS)('%s', (driver) => {
       async () => (await broker.lag(`g-${prefix}`, `${prefix}segments`)) === 0,
       () => 'lag',
     )
+  })
+
+  test('rows as JSON by every codec, each once and on the partition of its node', async () => {
+    for (const compression of COMPRESSIONS) {
+      const rig = await openRequestsRig()
+      const prefix = prefixOf()
+      const adapter = await openEdge(rig, prefix, { driver, compression, encoding: 'json', where: ['path!=/item/7'] })
+      await rig.seal(100)
+      const records = await collect(driver, `${prefix}requests`, 99)
+      const ids = records.map(({ value }) => (JSON.parse(String(value)) as { request_id: string }).request_id)
+      expect(new Set(ids).size).toBe(99)
+      expect(new Set(records.map(({ partition }) => partition)).size).toBe(1)
+      expect(records[0]!.headers!.get('sidecast-row')).toMatch(/^requests\/\d+$/)
+      await until(
+        () => adapter.deliveries[0]!.account().delivered === 99,
+        () => adapter.deliveries[0]!.account(),
+      )
+      expect(adapter.deliveries[0]!.account()).toMatchObject({ received: 100, delivered: 99, dropped: 1, held: 0 })
+      await rig.stop()
+    }
+  })
+
+  test('rows as OTLP in the topics that collectors read', async () => {
+    const rig = await openRequestsRig()
+    const prefix = prefixOf()
+    await openEdge(rig, prefix, { driver, encoding: 'otlp' })
+    const segment = await rig.seal(100)
+    const [spans] = await collect(driver, `${prefix}otlp_spans`, 1)
+    const [logs] = await collect(driver, `${prefix}otlp_logs`, 1)
+    for (const { headers, value } of [spans!, logs!]) {
+      expect(headers!.get('content-type')).toBe('application/x-protobuf')
+      expect(headers!.get('sidecast-segment')).toBe(segment.id)
+      expect(value!.includes('outbound|80||checkout.shop.svc.cluster.local')).toBe(true)
+    }
   })
 })
