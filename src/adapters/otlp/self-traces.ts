@@ -119,7 +119,7 @@ class Traces implements SelfTraces {
     this.#next = segmentContext(id)
     const span = this.#provider
       .getTracer(SCOPE_NAME, this.#options.version)
-      .startSpan('segment', { startTime: openedMs, root: true }, ROOT_CONTEXT)
+      .startSpan('segment', { startTime: new Date(openedMs), root: true }, ROOT_CONTEXT)
     this.#next = null
     span.setAttribute('sidecast.segment', id)
     span.setAttribute(
@@ -128,7 +128,8 @@ class Traces implements SelfTraces {
     )
     for (const { table, rows } of tables) span.setAttribute(`sidecast.rows.${table}`, rows)
     if (segment.recovered === true) span.setAttribute('sidecast.recovered', true)
-    span.end(Math.max(sealedMs, openedMs))
+    // As dates: the SDK takes numbers from before the process began for readings of a monotonic clock.
+    span.end(new Date(Math.max(sealedMs, openedMs)))
   }
 
   /** OpenTelemetry's exporter; another one when the files of TLS have changed. Counts what becomes of spans. */
