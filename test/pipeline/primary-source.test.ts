@@ -13,7 +13,7 @@ let dir: string
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'primary-'))
 })
-afterEach(() => rmSync(dir, { recursive: true }))
+afterEach(() => rmSync(dir, { recursive: true, maxRetries: 10, retryDelay: 10 }))
 
 /** Marks rows `[origin, kind]`; '' when none is secondary. */
 function judge(options: { order?: Origin['source'][]; nodesMax?: number } = {}) {
