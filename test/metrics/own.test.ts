@@ -108,3 +108,73 @@ it('marks the end of a label set, but not of one that ended and came again', asy
     [undefined, 1],
   ])
 })
+
+it('stores gauges, native buckets beside classic ones, and metrics that a label set gets later', async () => {
+  const stats = metricsRig()
+  let grpc = false
+  const native = {
+    schema: 6,
+    buckets: [
+      [-3, 2],
+      [1, 4],
+    ] as const,
+  }
+  const sampler = createOwnSampler({
+    store: stats.metrics,
+    clock: { ...systemClock, now: () => stats.clock.ms },
+    log: silentLog,
+    everyMs: 15_000,
+    instance: () => 'i',
+    process: async () => [],
+    mesh: () => [
+      {
+        number: 1,
+        createdMs: NOW_MS,
+        count: grpc ? 8 : 7,
+        labels: () => [['reporter', 'destination']],
+        metrics: () => [
+          {
+            name: 'latency',
+            help: 'h',
+            unit: 'ms',
+            type: 'histogram',
+            bounds: [1, 2],
+            counts: [3, 0, 4],
+            sum: 9,
+            native,
+          },
+          ...(grpc ? [{ name: 'messages_total', help: 'h', unit: '', type: 'counter', value: 5 } as const] : []),
+        ],
+      },
+      {
+        number: 2,
+        createdMs: 1,
+        count: 2,
+        labels: () => [['tag', '1.29']],
+        metrics: () => [{ name: 'istio_build', help: 'h', unit: '', type: 'gauge', value: 2 }],
+      },
+    ],
+    startedMs: NOW_MS,
+  })
+  await sampler.sample()
+  grpc = true
+  stats.clock.ms += 15_000
+  await sampler.sample()
+  stats.flush()
+  const { series, samples, histograms } = stats.tables
+  const nameOf = (id: unknown) => series.find((row) => row.id === id)?.name
+  expect(samples.map((row) => [nameOf(row.series), row.value])).toEqual([
+    ['istio_build', 2],
+    ['messages_total', 5],
+  ])
+  expect(histograms).toHaveLength(2)
+  expect(histograms[1]).toMatchObject({ scale: 6, count: 7, zero_count: 1, zero_threshold: 2 ** -128 })
+  expect([...(histograms[1]!.buckets as unknown as Map<number, number>)]).toEqual([
+    [-3, 2],
+    [1, 4],
+  ])
+  expect([histograms[1]!.bounds, histograms[1]!.bound_counts]).toEqual([
+    [1, 2],
+    [3, 0, 4],
+  ])
+})

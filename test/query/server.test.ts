@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gunzipSync } from 'node:zlib'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { SidecastError } from '../../src/errors.ts'
 import type { QueryResult, QueryStore } from '../../src/model/query.ts'
@@ -302,6 +303,28 @@ describe('the process', () => {
       'application/vnd.google.protobuf',
       [1, 2, 255],
     ])
+  })
+
+  it('packs metrics for who accepts it, however they are made', async () => {
+    async function* parts() {
+      yield Buffer.from('a '.repeat(1000))
+      yield Buffer.from('b\n')
+    }
+    const { app } = serve(quiet, {
+      metrics: () => ({ type: 'text/plain', body: 'sidecast_up 1\n' }),
+      mesh: () => ({ type: 'text/plain', body: parts() }),
+    })
+    const get = (url: string, encoding: string) => app.inject({ url, headers: { 'accept-encoding': encoding } })
+    for (const encoding of ['gzip', 'gzip, deflate', 'br;q=1.0, GZIP;q=0.5']) {
+      const mesh = await get('/metrics/mesh', encoding)
+      expect([mesh.headers['content-encoding'], mesh.headers['content-type']]).toEqual(['gzip', 'text/plain'])
+      expect(gunzipSync(mesh.rawPayload).toString()).toBe(`${'a '.repeat(1000)}b\n`)
+      expect(gunzipSync((await get('/metrics', encoding)).rawPayload).toString()).toBe('sidecast_up 1\n')
+    }
+    for (const encoding of ['', 'br', 'gzip;q=0']) {
+      const plain = await get('/metrics', encoding)
+      expect([plain.headers['content-encoding'], plain.body]).toEqual([undefined, 'sidecast_up 1\n'])
+    }
   })
 })
 
