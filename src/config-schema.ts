@@ -545,6 +545,7 @@ export const configSchema = object({
       traces: object({
         enabled: Type.Boolean({ default: true, description: 'Requests as spans: to `tracePort`, or to `url`' }),
         logs: Type.Boolean({ default: true, description: 'Phases as logs of the spans' }),
+        received: Type.Boolean({ default: false, description: 'Spans that came here by OTLP as well, all of them' }),
         ...tailRules,
       }),
       freshFirst: Type.Boolean({ default: false, description: 'Spans that came lately go before a backlog' }),

@@ -78,10 +78,10 @@ export async function openWavefront(config: WavefrontConfig, shared: AdapterShar
 /** Null where spans are off, or the proxy has no port for them. */
 function tracesOf(
   { proxy, tracePort, traces }: WavefrontConfig,
-  options: Omit<TracesSinkOptions, 'rules' | 'logs'>,
+  options: Omit<TracesSinkOptions, 'rules' | 'logs' | 'received'>,
 ): SegmentSink | null {
   if (!traces.enabled || (proxy !== '' && tracePort === 0)) return null
-  return createTracesSink({ ...options, rules: tailRulesOf(traces), logs: traces.logs })
+  return createTracesSink({ ...options, rules: tailRulesOf(traces), logs: traces.logs, received: traces.received })
 }
 
 function rowCounters(rows: Readonly<Record<string, number>>): Record<string, number> {

@@ -55,9 +55,9 @@ export function* spanLines(
 }
 
 /** Spans of a body: what proxies send on at once. */
-const PORTION = 5000
+export const PORTION = 5000
 /** Beside these, `parent` and `_spanLogs` are tags too. */
-const TAGS_MAX = STRICT_LIMITS.spanTags - 2
+export const TAGS_MAX = STRICT_LIMITS.spanTags - 2
 
 function createSpanReader(block: NativeBlockColumns, { application, cluster, shard, source }: NameOptions) {
   const text = (name: string) => {

@@ -8,8 +8,10 @@ import type { Log } from '../../telemetry/log.ts'
 import { createLineQueue, type LineQueue } from './batches.ts'
 import type { WavefrontCounters } from './counters.ts'
 import type { NameOptions } from './names.ts'
+import { receivedSpanLines } from './received-spans.ts'
 import { spanLines } from './span-lines.ts'
 import type { Line, Transport } from './transport.ts'
+import type { Refusal } from './validate.ts'
 
 /**
  * Requests of segments as spans and span logs. A segment is read while it is sent; after a `retry` the same reading goes
@@ -20,6 +22,8 @@ export interface TracesSinkOptions {
   readonly where: RowFilter
   readonly rules: TailRules
   readonly logs: boolean
+  /** Spans that others sent here go on as well. */
+  readonly received: boolean
   readonly transport: Transport
   readonly counters: WavefrontCounters
   readonly log: Log
@@ -35,7 +39,8 @@ interface Reading {
 }
 
 export function createTracesSink(options: TracesSinkOptions): SegmentSink {
-  const { names, where, rules, logs, transport, counters, log } = options
+  const { names, where, rules, logs, received, transport, counters, log } = options
+  const spanOptions = { names, logs, onRefused: (refusal: Refusal) => counters.refuse(refusal) }
   const sampler = createTailSampler(rules)
   let reading: Reading | null = null
 
@@ -55,9 +60,10 @@ export function createTracesSink(options: TracesSinkOptions): SegmentSink {
       let left = 0
       for (let row = 0; row < block.rows; row++) if (keep[row] === 0) left++
       dropped(left)
-      yield* spanLines(block, keep, { names, logs, onRefused: (refusal) => counters.refuse(refusal) })
+      yield* spanLines(block, keep, spanOptions)
     }
     sampler.commit()
+    if (received) for await (const block of readSegment(segment, 'spans')) yield* receivedSpanLines(block, spanOptions)
   }
 
   function begin(segment: Segment): Reading {

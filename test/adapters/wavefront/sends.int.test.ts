@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { openWavefront, type WavefrontConfig } from '../../../src/adapters/wavefront/open.ts'
 import type { AccessEntry } from '../../../src/ingest/entry/entry.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
+import { createSpanStore, type Span, type SpanStore } from '../../../src/pipeline/spans.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { openRequestsRig } from '../../support/requests-rig.ts'
 import { wavefrontConfig } from '../../support/wavefront/config.ts'
@@ -29,15 +30,23 @@ async function send(
   count: number,
   fill: (entry: AccessEntry, k: number) => void,
   part: Partial<WavefrontConfig> = {},
+  received: readonly Span[] = [],
 ): Promise<Sent> {
-  const rig = await openRequestsRig()
+  let store: SpanStore | undefined
+  const rig = await openRequestsRig({
+    sides(lane) {
+      const clock = systemClock
+      store = createSpanStore({ flush: () => lane().flushSides(), synced: () => lane().synced(), clock })
+      return [store]
+    },
+  })
+  for (const span of received) expect(store!.add(span)).toBe(true)
   const target = await startHttpTarget()
   onTestFinished(() => target.close())
   const data = join(rig.dir, 'data')
   mkdirSync(data)
   const shared = { journal: rig.journal, clock: systemClock, log: silentLog, data, host: 'host-1', version: '0.0.0' }
-  const traces = { ...wavefrontConfig({}).traces, sample: 1 }
-  const config = wavefrontConfig({ url: `http://127.0.0.1:${target.port}`, token: 'secret', traces, ...part })
+  const config = wavefrontConfig({ url: `http://127.0.0.1:${target.port}`, token: 'secret', traces: ALL, ...part })
   const adapter = (await openWavefront(config, shared))!
   for (const stage of adapter.stages) await stage.start()
   onTestFinished(async () => {
@@ -227,6 +236,67 @@ describe('requests', () => {
     expect(counters).toMatchObject({ rows_filtered_total: 20 })
   })
 })
+
+it('spans that came by OTLP are sent on where that is asked for, with their events as logs', async () => {
+  const startNs = BigInt(Date.now() - 5000) * 1_000_000n
+  const received: Span = {
+    traceId: Buffer.from('0af7651916cd43dd8448eb211c80319c', 'hex'),
+    spanId: Buffer.from('b7ad6b7169203331', 'hex'),
+    parentSpanId: Buffer.from('00f067aa0ba902b7', 'hex'),
+    name: 'SELECT *',
+    kind: 'client',
+    service: 'cart',
+    nodeId: 'n',
+    scope: 's',
+    startNs,
+    endNs: startNs + 1_500_000n,
+    status: 'error',
+    statusMessage: '',
+    attributes: [
+      ['db.system', 'postgresql'],
+      ['service', 'another'],
+      ['component', 'jdbc'],
+      ['with "quotes" \\', 'C:\\'],
+    ],
+    resource: [],
+    events: JSON.stringify([
+      { time_ns: String(startNs + 1_000_000n), name: 'retry', attributes: { 'why:': 'zwei\nZeilen' } },
+      { trace_id: '00', span_id: '00' },
+      { time_ns: String(startNs), name: 'huge', attributes: Object.fromEntries(bigAttributes()) },
+    ]),
+  }
+  const { spans, logs } = await send(1, () => {}, { traces: { ...ALL, received: true } }, [received])
+  expect(spans).toHaveLength(2)
+  expect(spans[1]).toMatchObject({
+    name: 'SELECT -',
+    traceId: '0af76519-16cd-43dd-8448-eb211c80319c',
+    spanId: '00000000-0000-0000-b7ad-6b7169203331',
+    startMs: Number(startNs / 1_000_000n),
+    durationMs: 1,
+    tags: [
+      ['parent', '00000000-0000-0000-00f0-67aa0ba902b7'],
+      ['application', 'shop'],
+      ['service', 'cart'],
+      ['cluster', 'none'],
+      ['shard', 'none'],
+      ['component', 'jdbc'],
+      ['span.kind', 'client'],
+      ['error', 'true'],
+      ['db.system', 'postgresql'],
+      ['with--quotes---', 'C:-'],
+      ['_spanLogs', 'true'],
+    ],
+  })
+  // The second event made the line longer than a service takes.
+  expect(logs[1]!.logs).toEqual([
+    { timeUs: Number(startNs / 1000n) + 1000, fields: { event: 'retry', 'why-': 'zwei\nZeilen' } },
+  ])
+  const { spans: alone } = await send(1, () => {}, {}, [received])
+  expect(alone).toHaveLength(1)
+})
+
+const ALL = { ...wavefrontConfig({}).traces, sample: 1 }
+const bigAttributes = () => Array.from({ length: 20 }, (_, k) => [`k${k}`, 'v'.repeat(4000)])
 
 it('TCP connections come out as bytes and connections', async () => {
   const { points, distributions, spans } = await send(50, (entry, k) => {
