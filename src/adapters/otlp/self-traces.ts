@@ -1,10 +1,10 @@
-import { ROOT_CONTEXT, trace } from '@opentelemetry/api'
+import type { TraceAPI } from '@opentelemetry/api'
 import type { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import type { ReadableSpan, SpanExporter, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { ClientTlsOptions } from '../../lib/tls.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import type { Stage } from '../../pipeline/sink.ts'
-import { SCOPE_NAME, segmentContext } from '../../telemetry/delivery-span.ts'
+import { loadTracing, SCOPE_NAME, segmentContext } from '../../telemetry/delivery-span.ts'
 import { credentialsOf, type OtlpClientOptions } from './client.ts'
 
 /**
@@ -49,7 +49,8 @@ class Traces implements SelfTraces {
   readonly counters: SelfTraceCounters = { ended: 0, exported: 0, failed: 0 }
   readonly #options: SelfTracesOptions
   #provider: TracerProvider | null = null
-  #registered = false
+  /** Where the provider is registered. */
+  #registered: TraceAPI | null = null
   /** Ids of the span that is started next; null: by chance. */
   #next: { readonly traceId: string; readonly spanId: string } | null = null
   /** Of the last segment that was told. */
@@ -61,10 +62,13 @@ class Traces implements SelfTraces {
 
   async start(): Promise<void> {
     if (this.#provider !== null) return
-    const [{ BatchSpanProcessor, RandomIdGenerator, TracerProvider }, { resourceFromAttributes }] = await Promise.all([
-      import('@opentelemetry/sdk-trace'),
-      import('@opentelemetry/resources'),
-    ])
+    const [{ trace }, { BatchSpanProcessor, RandomIdGenerator, TracerProvider }, { resourceFromAttributes }] =
+      await Promise.all([
+        import('@opentelemetry/api'),
+        import('@opentelemetry/sdk-trace'),
+        import('@opentelemetry/resources'),
+      ])
+    await loadTracing()
     const random = new RandomIdGenerator()
     const batches = new BatchSpanProcessor({
       exporter: await this.#exporter(),
@@ -96,14 +100,14 @@ class Traces implements SelfTraces {
       ],
     })
     // False where the process was started with an SDK of its own: that one then gets the spans.
-    this.#registered = trace.setGlobalTracerProvider(this.#provider)
+    if (trace.setGlobalTracerProvider(this.#provider)) this.#registered = trace
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
     const provider = this.#provider
     if (provider === null) return
     this.#provider = null
-    if (this.#registered) trace.disable()
+    this.#registered?.disable()
     const limit = AbortSignal.any([deadline, AbortSignal.timeout(STOP_MS)])
     const over = new Promise<void>((resolve) => {
       if (limit.aborted) resolve()
@@ -119,7 +123,7 @@ class Traces implements SelfTraces {
     this.#next = segmentContext(id)
     const span = this.#provider
       .getTracer(SCOPE_NAME, this.#options.version)
-      .startSpan('segment', { startTime: new Date(openedMs), root: true }, ROOT_CONTEXT)
+      .startSpan('segment', { startTime: new Date(openedMs), root: true })
     this.#next = null
     span.setAttribute('sidecast.segment', id)
     span.setAttribute(
