@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:http2'
+import { connect as connectTcp, type Socket } from 'node:net'
 import { parseArgs } from 'node:util'
 import { createEntryGenerator } from './als-entries.ts'
 
@@ -14,7 +15,7 @@ import { createEntryGenerator } from './als-entries.ts'
  *
  * With `--report` it prints how much was handed to the socket after every message, and takes the end of the server, at
  * any moment, as its own end. SIGTERM ends the streams politely. `--ca FILE` is TLS, `--cert` and `--key` are shown to a
- * server that asks for them, `--token FILE` is sent with each stream.
+ * server that asks for them, `--token FILE` is sent with each stream. `--from ADDRESS` is the address of the sender.
  */
 const { values } = parseArgs({
   options: {
@@ -31,6 +32,7 @@ const { values } = parseArgs({
     cert: { type: 'string' },
     key: { type: 'string' },
     token: { type: 'string' },
+    from: { type: 'string' },
   },
 })
 if (values.to === undefined) throw new Error('--to HOST:PORT is missing')
@@ -62,6 +64,10 @@ const due = (): boolean =>
   !stopped && sent < countMax && performance.now() < deadline && sent <= ((performance.now() - began) / 1000) * rate
 const over = (): boolean => stopped || sent >= countMax || performance.now() >= deadline
 
+function dial({ hostname, port }: URL, localAddress: string): Socket {
+  return connectTcp({ host: hostname, port: Number(port), localAddress, noDelay: true })
+}
+
 async function runStream(index: number): Promise<void> {
   // Entries lie as far apart as they are sent, so that they end now and not in another minute.
   const spacingNs = (streamsCount / Math.min(rate, 400_000)) * 1e9
@@ -74,7 +80,10 @@ async function runStream(index: number): Promise<void> {
     edges: Math.ceil(400 / streamsCount),
     hosts: Math.ceil(200 / streamsCount),
   })
-  const session = connect(`${tls === null ? 'http' : 'https'}://${values.to}`, tls ?? {})
+  const session = connect(`${tls === null ? 'http' : 'https'}://${values.to}`, {
+    ...tls,
+    ...(values.from === undefined ? {} : { createConnection: (to: URL) => dial(to, values.from!) }),
+  })
   const failed = new Promise<never>((_, reject) => session.on('error', reject))
   const stream = session.request({
     ':method': 'POST',
