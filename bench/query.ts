@@ -1,5 +1,6 @@
 import { systemClock } from '../src/lib/clock.ts'
 import { bucketSql } from '../src/model/histogram-sql.ts'
+import { readOpenSlo } from '../src/query/slo/openslo.ts'
 import { createQueryDatabase, createTestServer } from '../test/support/query.ts'
 import { startTestStore } from '../test/support/store.ts'
 
@@ -51,7 +52,9 @@ try {
       GROUP BY minute, service, route, class`)
   }
   const loadSeconds = Math.round((performance.now() - began) / 1000)
+  const slos = objectives()
   const server = createTestServer(db.reader, {
+    slos: { slos: () => slos },
     clock: { ...systemClock, now: () => END * 1000 },
     limits: { timeoutMs: 120_000 },
   })
@@ -74,6 +77,9 @@ try {
     'newest 100 requests': 'requests?from=-1d&limit=100',
     'slowest 100 requests of the last day': 'requests?from=-1d&limit=100&order=duration',
     'one request by its id': `requests?from=-1d&where=request_id=${newest}`,
+    'an objective of availability, 30 days, rollups': 'slos/available',
+    'an objective at a threshold inside of a bucket, 30 days, rows of one': 'slos/quick',
+    'twenty objectives': 'slos',
   }
   const answers: Record<string, unknown> = {}
   for (const [name, question] of Object.entries(questions)) {
@@ -100,4 +106,25 @@ try {
   )
 } finally {
   await store.stop()
+}
+
+/** Twenty objectives over 30 days: all of the mesh, and services. */
+function objectives() {
+  const part = (where: string[]) => ({ metricSource: { type: 'sidecast', spec: { where } } })
+  const one = (name: string, total: string[], good: string[]) =>
+    JSON.stringify({
+      apiVersion: 'openslo/v1',
+      kind: 'SLO',
+      metadata: { name },
+      spec: {
+        indicator: { spec: { ratioMetric: { total: part(total), good: part(good) } } },
+        timeWindow: [{ duration: '30d', isRolling: true }],
+        objectives: [{ target: 0.99 }],
+      },
+    })
+  const texts = [one('available', [], ['class!=server_error']), one('quick', [], ['duration_ns<=123.456ms'])]
+  for (let k = 0; k < 18; k++) texts.push(one(`s${k}`, [`destination_service=service-${k}`], ['duration_ns<=200ms']))
+  const { slos, findings } = readOpenSlo([{ name: 'bench.yaml', text: texts.join('\n---\n') }])
+  if (findings.length > 0) throw new Error(JSON.stringify(findings[0]))
+  return slos
 }

@@ -126,7 +126,7 @@ export const BOARDS: readonly Board[] = [
         { title: 'Duration', query: 'edge_latency', kind: 'figure', unit: 'ms' },
       ],
       [
-        { title: 'Requests by class', query: 'edge_rate_by_class', kind: 'stack', unit: 'reqps' },
+        { title: 'Requests by answer', query: 'edge_answers', kind: 'stack', unit: 'reqps' },
         { title: 'Duration', query: 'edge_latency', kind: 'lines', unit: 'ms' },
       ],
       [
@@ -139,10 +139,7 @@ export const BOARDS: readonly Board[] = [
         },
         { title: 'Response flags', query: 'edge_flags', kind: 'lines', unit: 'reqps' },
       ],
-      [
-        { title: 'Failed', query: 'edge_error_share', kind: 'lines', unit: 'percentunit', description: FAILED },
-        { title: 'Retries', query: 'edge_retries', kind: 'lines', unit: 'reqps' },
-      ],
+      [{ title: 'Failed', query: 'edge_error_share', kind: 'lines', unit: 'percentunit', description: FAILED }],
       [{ title: 'Edges', query: 'edge_figures', kind: 'table', unit: 'none', columns: FIGURES }],
     ],
   },

@@ -2,19 +2,36 @@ import { onceEach, SERVICE_LABELS } from '../src/query/slo/reporters.ts'
 
 /** Pieces of PromQL that the queries are made of. Each request counts once: see `onceEach`. */
 
-/** Per second, by service and labels, each request once. `matchers` beside the reporter. */
-export function ratePerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
+/** Matchers beside the reporter; or several selections that do not overlap, and add up. */
+type Matchers = readonly string[]
+const ONE: readonly Matchers[] = [[]]
+
+/** Per second, by service and labels, each request once. */
+export function ratePerSecond(
+  metric: string,
+  matchers: Matchers,
+  by: readonly string[] = [],
+  selections = ONE,
+): string {
   const labels = [...new Set([...SERVICE_LABELS, ...by])].join(', ')
-  return onceEach(
-    OURS.requests,
-    (reporter) => `sum by (${labels}) (rate(${metric}{${[reporter, ...matchers].join(', ')}}[$__rate_interval]))`,
-  )
+  const presence = metric.startsWith('istio_') ? ISTIO.requests : OURS.requests
+  return onceEach(presence, (reporter) => {
+    const rates = selections.map(
+      (more) => `rate(${metric}{${[reporter, ...matchers, ...more].join(', ')}}[$__rate_interval])`,
+    )
+    return `sum by (${labels}) (${rates.join(' or ')})`
+  })
 }
 
 /** The same, added up over services. */
-export function totalPerSecond(metric: string, matchers: readonly string[], by: readonly string[] = []): string {
+export function totalPerSecond(
+  metric: string,
+  matchers: Matchers,
+  by: readonly string[] = [],
+  selections = ONE,
+): string {
   const labels = by.length === 0 ? '' : ` by (${by.join(', ')})`
-  return `sum${labels} (${ratePerSecond(metric, matchers, by)})`
+  return `sum${labels} (${ratePerSecond(metric, matchers, by, selections)})`
 }
 
 /** A quantile of a classic histogram, over everything or by labels. */
@@ -33,6 +50,7 @@ export function share(part: string, whole: string): string {
 }
 
 export const ISTIO = {
+  requests: 'istio_requests_total',
   duration: 'istio_request_duration_milliseconds',
   requestBytes: 'istio_request_bytes',
   responseBytes: 'istio_response_bytes',

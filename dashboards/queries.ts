@@ -1,4 +1,5 @@
 import { PHASES } from '../src/model/phases.ts'
+import { SERVER_ERROR } from '../src/query/slo/istio-selectors.ts'
 import { SERVICE_LABELS } from '../src/query/slo/reporters.ts'
 import { ISTIO, OURS, quantile, ratePerSecond, share, totalPerSecond } from './promql.ts'
 import {
@@ -54,50 +55,64 @@ const SQL = {
 const QUANTILES = { p50: 0.5, p90: 0.9, p99: 0.99 }
 const FAILED = `class = 'server_error'`
 
-type Scope = 'mesh' | 'service' | 'edge'
-const promOf = (scope: Scope): readonly string[] =>
-  scope === 'mesh' ? [PROM.namespace] : scope === 'service' ? [PROM.service] : [PROM.source, PROM.service]
-const sqlOf = (scope: Scope): readonly string[] =>
-  scope === 'mesh' ? [SQL.namespace] : scope === 'service' ? [SQL.service] : [SQL.source, SQL.service]
+/** What is asked about: all, a service, its callers, or an edge. */
+type Scope = 'mesh' | 'service' | 'callers' | 'edge'
+const PROM_OF: Readonly<Record<Scope, readonly string[]>> = {
+  mesh: [PROM.namespace],
+  service: [PROM.service],
+  callers: [PROM.service],
+  edge: [PROM.source, PROM.service],
+}
+const SQL_OF: Readonly<Record<Scope, readonly string[]>> = {
+  mesh: [SQL.namespace],
+  service: [SQL.service],
+  callers: [SQL.service],
+  edge: [SQL.source, SQL.service],
+}
 
 // ---- the same questions for the mesh, for a service, and for an edge
 
+/** Gateways are the source of what they send on in Istio's metrics alone, so those tell who called. */
+const tellsCallers = (scope: Scope): boolean => scope === 'callers' || scope === 'edge'
+const allPerSecond = (scope: Scope, labels: readonly string[] = []): string =>
+  totalPerSecond(tellsCallers(scope) ? ISTIO.requests : OURS.requests, PROM_OF[scope], labels)
+const failedPerSecond = (scope: Scope, labels: readonly string[] = []): string =>
+  tellsCallers(scope)
+    ? totalPerSecond(ISTIO.requests, PROM_OF[scope], labels, SERVER_ERROR)
+    : totalPerSecond(OURS.requests, [...PROM_OF[scope], 'class="server_error"'], labels)
+
 const rate = (scope: Scope): Query => ({
-  prometheus: [{ expr: totalPerSecond(OURS.requests, promOf(scope)), legend: 'requests' }],
-  clickhouse: [{ sql: overTime({ figures: [`${PER_SECOND} AS requests`], where: sqlOf(scope) }) }],
+  prometheus: [{ expr: allPerSecond(scope), legend: 'requests' }],
+  clickhouse: [{ sql: overTime({ figures: [`${PER_SECOND} AS requests`], where: SQL_OF[scope] }) }],
 })
 
-const errorShare = (scope: Scope): Query => {
-  const all = totalPerSecond(OURS.requests, promOf(scope))
-  const failed = totalPerSecond(OURS.requests, [...promOf(scope), 'class="server_error"'])
-  return {
-    prometheus: [{ expr: share(failed, all), legend: 'failed' }],
-    clickhouse: [{ sql: overTime({ figures: [`${part(FAILED)} AS failed`], where: sqlOf(scope) }) }],
-  }
-}
+const errorShare = (scope: Scope): Query => ({
+  prometheus: [{ expr: share(failedPerSecond(scope), allPerSecond(scope)), legend: 'failed' }],
+  clickhouse: [{ sql: overTime({ figures: [`${part(FAILED)} AS failed`], where: SQL_OF[scope] }) }],
+})
 
 const rateByLabel = (scope: Scope, label: 'class' | 'outcome'): Query => ({
-  prometheus: [{ expr: totalPerSecond(OURS.requests, promOf(scope), [label]), legend: `{{${label}}}` }],
-  clickhouse: [{ sql: overTime({ figures: [`${PER_SECOND} AS requests`], by: [label], where: sqlOf(scope) }), label }],
+  prometheus: [{ expr: totalPerSecond(OURS.requests, PROM_OF[scope], [label]), legend: `{{${label}}}` }],
+  clickhouse: [{ sql: overTime({ figures: [`${PER_SECOND} AS requests`], by: [label], where: SQL_OF[scope] }), label }],
 })
 
 const latency = (scope: Scope): Query => ({
   prometheus: Object.entries(QUANTILES).map(([name, q]) => ({
-    expr: quantile(q, ISTIO.duration, promOf(scope)),
+    expr: quantile(q, ISTIO.duration, PROM_OF[scope]),
     legend: name,
   })),
-  clickhouse: [{ sql: overTime({ figures: quantilesMs('total', QUANTILES), where: sqlOf(scope) }) }],
+  clickhouse: [{ sql: overTime({ figures: quantilesMs('total', QUANTILES), where: SQL_OF[scope] }) }],
 })
 
 const flags = (scope: Scope): Query => ({
-  prometheus: [{ expr: totalPerSecond(OURS.flags, promOf(scope), ['flag']), legend: '{{flag}}' }],
+  prometheus: [{ expr: totalPerSecond(OURS.flags, PROM_OF[scope], ['flag']), legend: '{{flag}}' }],
   clickhouse: [
     {
       sql: overTime({
         figures: ['sum(flagged) / $__interval_s AS requests'],
         by: [FLAG],
         join: `ARRAY JOIN ${FLAG_JOIN}`,
-        where: sqlOf(scope),
+        where: SQL_OF[scope],
       }),
       label: 'flag',
     },
@@ -105,16 +120,16 @@ const flags = (scope: Scope): Query => ({
 })
 
 const retries = (scope: Scope): Query => {
-  const requests = totalPerSecond(OURS.requests, [...promOf(scope), 'outcome!="unfinished"'])
+  const requests = totalPerSecond(OURS.requests, [...PROM_OF[scope], 'outcome!="unfinished"'])
   return {
     prometheus: [
-      { expr: `clamp_min(${totalPerSecond(OURS.attempts, promOf(scope))} - ${requests}, 0)`, legend: 'retries' },
+      { expr: `clamp_min(${totalPerSecond(OURS.attempts, PROM_OF[scope])} - ${requests}, 0)`, legend: 'retries' },
     ],
     clickhouse: [
       {
         sql: overTime({
           figures: ['greatest(sum(toInt64(attempts)) - sum(toInt64(n)), 0) / $__interval_s AS retries'],
-          where: sqlOf(scope),
+          where: SQL_OF[scope],
         }),
       },
     ],
@@ -124,15 +139,15 @@ const retries = (scope: Scope): Query => {
 /** Rows of a table: rate, share of failures, p50 and p99 of each group. `columns` by labels and by column. */
 function figures(scope: Scope, columns: readonly (readonly [labels: readonly string[], column: string])[]): Query {
   const labels = columns.flatMap(([labels]) => labels)
-  const all = totalPerSecond(OURS.requests, promOf(scope), labels)
-  const failed = totalPerSecond(OURS.requests, [...promOf(scope), 'class="server_error"'], labels)
+  const all = allPerSecond(scope, labels)
+  const failed = failedPerSecond(scope, labels)
   const instant = (expr: string): PrometheusTarget => ({ expr, instant: true })
   return {
     prometheus: [
       instant(all),
       instant(share(failed, all)),
-      instant(quantile(0.5, ISTIO.duration, promOf(scope), labels)),
-      instant(quantile(0.99, ISTIO.duration, promOf(scope), labels)),
+      instant(quantile(0.5, ISTIO.duration, PROM_OF[scope], labels)),
+      instant(quantile(0.99, ISTIO.duration, PROM_OF[scope], labels)),
     ],
     clickhouse: [
       {
@@ -144,7 +159,7 @@ function figures(scope: Scope, columns: readonly (readonly [labels: readonly str
             `${part(FAILED)} AS failed`,
             ...quantilesMs('total', { p50: 0.5, p99: 0.99 }),
           ],
-          where: sqlOf(scope),
+          where: SQL_OF[scope],
           order: 'rate DESC',
           limit: 100,
         }),
@@ -229,7 +244,7 @@ export const QUERIES = {
   service_rate_by_outcome: rateByLabel('service', 'outcome'),
   service_flags: flags('service'),
   service_retries: retries('service'),
-  service_callers: figures('service', [[['source_workload'], 'source_workload'], SERVICE_COLUMN]),
+  service_callers: figures('callers', [[['source_workload'], 'source_workload'], SERVICE_COLUMN]),
   service_workloads: figures('service', [[['destination_workload'], 'destination_workload'], SERVICE_COLUMN]),
   service_bytes_in: bytes(`${ISTIO.requestBytes}_sum`, 'request_bytes'),
   service_bytes_out: bytes(`${ISTIO.responseBytes}_sum`, 'response_bytes'),
@@ -237,9 +252,21 @@ export const QUERIES = {
   edge_rate: rate('edge'),
   edge_error_share: errorShare('edge'),
   edge_latency: latency('edge'),
-  edge_rate_by_class: rateByLabel('edge', 'class'),
-  edge_flags: flags('edge'),
-  edge_retries: retries('edge'),
+  edge_answers: {
+    prometheus: [
+      { expr: totalPerSecond(ISTIO.requests, PROM_OF.edge, ['response_code']), legend: '{{response_code}}' },
+    ],
+    clickhouse: rateByLabel('edge', 'class').clickhouse,
+  },
+  edge_flags: {
+    prometheus: [
+      {
+        expr: totalPerSecond(ISTIO.requests, [...PROM_OF.edge, 'response_flags!="-"'], ['response_flags']),
+        legend: '{{response_flags}}',
+      },
+    ],
+    clickhouse: flags('edge').clickhouse,
+  },
   edge_figures: figures('edge', [[['source_workload'], 'source_workload'], SERVICE_COLUMN]),
   edge_latency_by_side: {
     prometheus: [

@@ -195,7 +195,7 @@ const LABELS: Readonly<Record<VariableName, { label: string; prometheus: string;
   },
   source: {
     label: 'From workload',
-    prometheus: 'label_values(sidecast_requests_total, source_workload)',
+    prometheus: 'label_values(istio_requests_total, source_workload)',
     clickhouse: distinct('source_workload'),
   },
   job: { label: 'Job', prometheus: 'label_values(sidecast_build_info, job)', clickhouse: '' },

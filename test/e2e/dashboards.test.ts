@@ -42,6 +42,14 @@ test('every query of the Prometheus dashboards has data', async () => {
   const services = await prometheus.query(expandPromQl(QUERIES.mesh_rate_by_service.prometheus[0]!.expr, 20))
   expect(services.map(({ metric }) => metric.destination_service_name)).toContain('cart')
   expect(services.reduce((sum, sample) => sum + figureOf(sample), 0)).toBeCloseTo(figureOf(whole!), 0)
+  // An edge out of a gateway, chosen by variables.
+  const chosen = { source: ['gateway'], service: ['cart'] }
+  for (const name of ['edge_rate', 'edge_latency', 'edge_figures', 'edge_answers'] as const) {
+    for (const { expr } of QUERIES[name].prometheus) {
+      const found = await prometheus.query(expandPromQl(expr, 20, chosen))
+      expect(found.filter(hasFigure).length, name).toBeGreaterThan(0)
+    }
+  }
   const phases = await prometheus.query(expandPromQl(QUERIES.phase_share.prometheus[0]!.expr, 20))
   expect(phases).toHaveLength(7)
   expect(phases.reduce((sum, sample) => sum + figureOf(sample), 0)).toBeCloseTo(1, 6)

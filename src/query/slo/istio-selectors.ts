@@ -39,7 +39,8 @@ const FAILED_FLAGS: readonly Flag[] = ['LH', 'UH', 'UT', 'LR', 'UR', 'UF', 'UC',
   .concat(['NFCF', 'UPE', 'NC', 'OM', 'DF', 'DO', 'UDO', 'URX'])
   .filter((flag): flag is Flag => (FLAGS as readonly string[]).includes(flag))
 
-const SERVER_ERROR = [
+/** Requests of class `server_error`, as far as Istio's labels tell: alternatives that do not overlap. */
+export const SERVER_ERROR: readonly (readonly string[])[] = [
   [`grpc_response_status=~"${GRPC_FAILED}"`],
   ['grpc_response_status=~"0?"', 'response_code=~"5.."'],
   ['grpc_response_status=~"0?"', 'response_code="0"', `response_flags=~"(.*,)?(${FAILED_FLAGS.join('|')})(,.*)?"`],

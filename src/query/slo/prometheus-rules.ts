@@ -104,13 +104,11 @@ function errorRatio(slo: Slo, { bucketsMs }: RulesOptions): (window: string) => 
     }
     const counter = latency === null ? REQUESTS : `${DURATION}_count`
     return (window) => {
-      const sum = (metric: string, { alternatives }: Selection, more: readonly string[] = []) =>
-        alternatives
-          .map(
-            (matchers) =>
-              `(sum(${once((reporter) => rate(metric, [...reporter, ...matchers, ...more], window))}) or vector(0))`,
-          )
-          .join(' + ')
+      const sum = (metric: string, { alternatives }: Selection, more: readonly string[] = []) => {
+        const selectors = (reporter: readonly string[]) =>
+          alternatives.map((matchers) => [...reporter, ...matchers, ...more])
+        return `(sum(${once((reporter) => rate(metric, selectors(reporter), window))}) or vector(0))`
+      }
       const whole = sum(counter, all)
       // Prometheus 3 writes 250 as 250.0.
       const short = (ms: number) =>
@@ -140,8 +138,10 @@ function negatedClass(match: readonly Filter[]): readonly Filter[] | null {
   return [{ ...filter!, operator: '=' }]
 }
 
-function rate(metric: string, matchers: readonly string[], window: string): string {
-  return `sum by (${SERVICE_LABELS.join(', ')}) (rate(${metric}{${matchers.join(', ')}}[${window}]))`
+/** Per second by service, of any of the selections, which do not overlap. */
+function rate(metric: string, selections: readonly (readonly string[])[], window: string): string {
+  const rates = selections.map((matchers) => `rate(${metric}{${matchers.join(', ')}}[${window}])`)
+  return `sum by (${SERVICE_LABELS.join(', ')}) (${rates.join(' or ')})`
 }
 
 /** Whose report of a request counts, as the view of the objective says. */
