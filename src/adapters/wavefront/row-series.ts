@@ -41,7 +41,7 @@ const TEXTS_MAX = 1 << 17
 const TEXT_BYTES_MAX = 16 * 1024 * 1024
 /** In memory for each text beside its characters. */
 const TEXT_BYTES = 64
-/** Tuples that are looked up; further ones are described each time they come. */
+/** Tuples that are told apart; further ones overflow. */
 const TUPLES_MAX = 1 << 17
 const NO_SERIES = -1
 
@@ -55,15 +55,21 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
   let seriesOf = new Int32Array(1024)
   let slots = new Int32Array(4096)
   let count = 0
-  const overflows = new Set<number>()
+  /** By the texts of the kept columns. */
+  const overflows = new Map<string, number>()
+  const overflowing = new Set<number>()
   let resolved = new Int32Array(0)
   const tuple = new Int32Array(width)
 
   function overflow(texts: readonly string[]): number {
-    const described = describe(columns.map((_, k) => (k < kept ? texts[k]! : OVERFLOW)))
-    if (described === null) return NO_SERIES
-    const series = add(described)
-    overflows.add(series)
+    const key = texts.slice(0, kept).join('\0')
+    let series = overflows.get(key)
+    if (series === undefined) {
+      const described = describe(columns.map((_, k) => (k < kept ? texts[k]! : OVERFLOW)))
+      series = described === null ? NO_SERIES : add(described)
+      overflows.set(key, series)
+      overflowing.add(series)
+    }
     return series
   }
 
@@ -74,23 +80,29 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
     return list.push(series) - 1
   }
 
+  const textOf = (k: number): string => (tuple[k] === TextNumbers.NONE ? OVERFLOW : texts[k]!.text(tuple[k]!))
+
   /** The series of a tuple seen for the first time. */
   function create(): number {
-    const named = columns.map((_, k) => (tuple[k] === TextNumbers.NONE ? null : texts[k]!.text(tuple[k]!)))
-    const known = named.filter((text) => text !== null)
-    if (known.length < width) return overflow(named.slice(0, kept).map((text) => text ?? OVERFLOW))
-    const described = describe(known)
+    if (count === TUPLES_MAX || tuple.includes(TextNumbers.NONE)) {
+      return overflow(Array.from({ length: kept }, (_, k) => textOf(k)))
+    }
+    const named = columns.map((_, k) => textOf(k))
+    const described = describe(named)
     if (described === null) return NO_SERIES
-    if (!byKey.has(described.key) && list.length - overflows.size >= seriesMax) return overflow(known)
+    if (!byKey.has(described.key) && list.length - overflowing.size >= seriesMax) return overflow(named)
     return add(described)
   }
 
-  function find(): number {
+  function hashOf(numbers: Int32Array, from: number): number {
     let hash = 0
-    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ tuple[k]!, 0x9e3779b1) + k
-    hash = finish(hash)
+    for (let k = 0; k < width; k++) hash = Math.imul(hash ^ numbers[from + k]!, 0x9e3779b1) + k
+    return finish(hash)
+  }
+
+  function find(): number {
     const mask = slots.length - 1
-    let at = hash & mask
+    let at = hashOf(tuple, 0) & mask
     for (; slots[at] !== 0; at = (at + 1) & mask) {
       const from = (slots[at]! - 1) * width
       let same = true
@@ -103,6 +115,7 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
     tuples.set(tuple, count * width)
     seriesOf[count] = series
     count++
+    // No more than half full.
     if (slots.length < 2 * count) rehash()
     else slots[at] = count
     return series
@@ -121,9 +134,7 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
     slots = new Int32Array(2 * slots.length)
     const mask = slots.length - 1
     for (let number = 0; number < count; number++) {
-      let hash = 0
-      for (let k = 0; k < width; k++) hash = Math.imul(hash ^ tuples[number * width + k]!, 0x9e3779b1) + k
-      let at = finish(hash) & mask
+      let at = hashOf(tuples, number * width) & mask
       while (slots[at] !== 0) at = (at + 1) & mask
       slots[at] = number + 1
     }
@@ -132,7 +143,7 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
   return {
     list,
     overflow,
-    isOverflow: (series) => overflows.has(series),
+    isOverflow: (series) => overflowing.has(series),
     resolve(block) {
       if (resolved.length < block.rows) resolved = new Int32Array(Math.max(block.rows, 2 * resolved.length))
       const varying: { readonly k: number; readonly numbers: Int32Array }[] = []
@@ -145,7 +156,7 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
         for (const { k, numbers } of varying) tuple[k] = numbers[row]!
         resolved[row] = find()
       }
-      return resolved
+      return resolved.subarray(0, block.rows)
     },
   }
 }
