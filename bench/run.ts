@@ -2,7 +2,6 @@ import { runOne } from './support/run-one.ts'
 
 // `npm run bench -- NAME [options]`: one question, one file, one line of JSON.
 await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
-  'all-down': 'every target away under load: --seconds 600 --rate 50000',
   faults: 'what must hold after seeded faults: --level wire|real --runs 100 --seed 1',
   decode: 'access log entries into columns: --seconds 20',
   lines: 'lines of access logs into columns, text and JSON: --seconds 3',
