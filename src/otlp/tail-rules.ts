@@ -186,8 +186,12 @@ function thresholdText(threshold: bigint): string {
   return threshold.toString(16).padStart(14, '0').replace(/0+$/, '') || '0'
 }
 
-/** 53 bits of a trace id. */
-const traceKey = (trace: Uint32Array): number => (trace[2]! & 0x1f_ffff) * 2 ** 32 + trace[3]!
+/** 53 bits of a hash of the trace id: not of every trace id is each part random. */
+function traceKey(trace: Uint32Array): number {
+  const low = combine(trace[0]!, trace[1]!, trace[2]!, trace[3]!)
+  const high = combine(trace[3]!, trace[2]!, low, trace[0]! ^ trace[1]!)
+  return (high & 0x1f_ffff) * 2 ** 32 + (low >>> 0)
+}
 
 /** A key of (service, route, path template, method): what "route" means for the rule on rare ones. */
 function routeKeys(block: NativeBlockColumns): (row: number) => number {

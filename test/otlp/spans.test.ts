@@ -299,6 +299,28 @@ describe('spans of a request', () => {
     })
   })
 
+  test.each([
+    ['control characters', '\u0000\u0001\t\r\n\u001b[31m\u007f'],
+    ['quotes and what looks like more', `"'\\{}[]=,;%00 <script>`],
+    ['characters beyond 16 bits', '👩‍🚀🏴‍☠️𝔘'],
+    ['47 and 48 characters', `${'a'.repeat(47)}é`],
+    ['long ASCII', 'x'.repeat(3000)],
+    ['a name of JavaScript', '__proto__'],
+  ])('hostile texts come through as they are: %s', (_, text) => {
+    const { server, client } = pair(
+      but(fine, (entry) => {
+        entry.path = `/${text}`
+        entry.userAgent = text
+        entry.upstreamCluster = text
+        entry.customTags.add(`tag ${text}`, text)
+        entry.pathTemplate = text
+      }),
+    )
+    expect(server.name).toBe(`GET ${text}`)
+    expect(server.attributes).toMatchObject({ 'user_agent.original': text, [`tag ${text}`]: text, 'http.route': text })
+    expect(client!.attributes['envoy.upstream_cluster']).toBe(text)
+  })
+
   test('texts of any script and length come through', () => {
     const path = `/${'ü'.repeat(60)}/日本語/${'a'.repeat(500)}`
     expect(

@@ -127,6 +127,14 @@ describe('tail rules', () => {
     expect(decide(sampler, block({ trace: failed }, { trace: other }))).toEqual([1, 0])
   })
 
+  test('traces whose ids differ in any one part are different traces', () => {
+    const sampler = createTailSampler({ ...RULES, wholeTraces: true })
+    const same = '0123456789abcdef0123456789abcdef'
+    const others = [0, 8, 16, 24].map((at) => `${same.slice(0, at)}ffffffff${same.slice(at + 8)}`)
+    const rows = [{ trace: same, code: 500 }, ...others.map((trace) => ({ trace })), { trace: same }]
+    expect(decide(sampler, block(...rows))).toEqual([1, 0, 0, 0, 0, 1])
+  })
+
   test('rows that the filter leaves out neither count nor decide', () => {
     const sampler = createTailSampler({ ...RULES, rare: 1, wholeTraces: true })
     const rows = block({ trace: traceOf(1), code: 500 }, { trace: traceOf(1) }, { trace: traceOf(2) })
