@@ -616,7 +616,7 @@ export const configSchema = object({
       }),
       compression: Type.Union(
         COMPRESSIONS.map((name) => Type.Literal(name)),
-        { default: 'zstd', description: 'Of batches' },
+        { default: 'lz4', description: 'Of slices of segments; of JSON and OTLP by the batch' },
       ),
       batchMax: size('960 KiB', 'Before compression; brokers take 1 MiB unless they are told otherwise'),
       key: Type.Union([Type.Literal('node'), Type.Literal('service')], {

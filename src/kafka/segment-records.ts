@@ -1,5 +1,6 @@
 import { isJournalTable, parseSegmentId } from '../pipeline/journal-format.ts'
 import type { SegmentTable } from '../pipeline/segment.ts'
+import { COMPRESSIONS, type Compression } from './producer.ts'
 
 /**
  * How a sealed segment travels through Kafka: its files cut into slices, one record each, and a last record that says what
@@ -28,6 +29,8 @@ export interface PartHeader {
   readonly parts: number
   /** It may have been sent before: by this process, or by one before it. */
   readonly doubt: boolean
+  /** Of the value. */
+  readonly encoding: Compression
   /** What the value is: a slice of a table's file, or the manifest. */
   readonly slice: { readonly table: SegmentTable['table']; readonly offset: number } | null
 }
@@ -67,7 +70,7 @@ export const SEGMENT_TYPE = 'application/vnd.sidecast.segment'
 const PARTS_MAX = 1 << 20
 
 export function encodeHeader(header: PartHeader): Record<string, string> {
-  const { schema, edge, node, segment, send, part, parts, doubt, slice } = header
+  const { schema, edge, node, segment, send, part, parts, doubt, encoding, slice } = header
   return {
     'content-type': slice === null ? `${SEGMENT_TYPE}+json` : `${SEGMENT_TYPE}+native`,
     'sidecast-schema': String(schema),
@@ -77,6 +80,7 @@ export function encodeHeader(header: PartHeader): Record<string, string> {
     'sidecast-send': `${send.epoch}-${send.number}`,
     'sidecast-part': `${part}/${parts}`,
     'sidecast-slice': slice === null ? 'manifest' : `${slice.table}@${slice.offset}`,
+    ...(encoding === 'none' ? {} : { 'content-encoding': encoding }),
     ...(doubt ? { 'sidecast-doubt': '1' } : {}),
   }
 }
@@ -93,6 +97,8 @@ export function decodeHeader(headers: ReadonlyMap<string, string>): PartHeader |
   const slice = /^([a-z0-9_]{1,32})@(\d{1,15})$|^manifest$/.exec(headers.get('sidecast-slice') ?? '')
   if (!EDGE.test(edge) || parseSegmentId(segment) === null || send === null || part === null || slice === null)
     return null
+  const encoding = COMPRESSIONS.find((name) => name === (headers.get('content-encoding') ?? 'none'))
+  if (encoding === undefined) return null
   const [k, n] = [Number(part[1]), Number(part[2])]
   const table = slice[1]
   if (k < 1 || k > n || n > PARTS_MAX || (k === n) !== (table === undefined)) return null
@@ -106,6 +112,7 @@ export function decodeHeader(headers: ReadonlyMap<string, string>): PartHeader |
     part: k,
     parts: n,
     doubt: headers.get('sidecast-doubt') === '1',
+    encoding,
     slice: table === undefined ? null : { table, offset: Number(slice[2]) },
   }
 }

@@ -18,6 +18,7 @@ const header: PartHeader = {
   part: 2,
   parts: 5,
   doubt: true,
+  encoding: 'lz4',
   slice: { table: 'latency_1m', offset: 983_040 },
 }
 const asMap = (headers: Record<string, string>) => new Map(Object.entries(headers))
@@ -25,7 +26,7 @@ const asMap = (headers: Record<string, string>) => new Map(Object.entries(header
 describe('headers of a part', () => {
   test('are read as they were written', () => {
     expect(decodeHeader(asMap(encodeHeader(header)))).toEqual(header)
-    const last: PartHeader = { ...header, part: 5, slice: null, doubt: false }
+    const last: PartHeader = { ...header, part: 5, slice: null, doubt: false, encoding: 'none' }
     expect(decodeHeader(asMap(encodeHeader(last)))).toEqual(last)
   })
 
@@ -48,6 +49,7 @@ describe('headers of a part', () => {
     ['a slice at the end', { 'sidecast-part': '5/5' }],
     ['a table that no segment has', { 'sidecast-slice': 'latency_1h@0' }],
     ['a negative offset', { 'sidecast-slice': 'requests@-1' }],
+    ['a codec that nobody has', { 'content-encoding': 'br' }],
   ])('with %s are of no part', (_, wrong) => {
     expect(decodeHeader(asMap({ ...encodeHeader(header), ...wrong }))).toBeNull()
   })

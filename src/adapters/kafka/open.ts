@@ -9,7 +9,7 @@ import { findColumn } from '../../model/where.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
 import { createDelivery } from '../../pipeline/delivery.ts'
 import { parseSegmentId } from '../../pipeline/journal-format.ts'
-import { createRowFilter, isFilterFault, type RowFilter } from '../../pipeline/row-filter.ts'
+import { requireRowFilter } from '../../pipeline/row-filter.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import { JSON_COLUMNS } from './row-json.ts'
 import { jsonRecords, otlpRecords } from './rows.ts'
@@ -32,7 +32,8 @@ export async function openKafkaOut(config: KafkaOutConfig, shared: AdapterShared
       createKafkaProducer(driver, {
         ...connection,
         clientId: `sidecast-${ownerOf(data)}`,
-        compression,
+        // Slices of segments are compressed one by one.
+        compression: encoding === 'native' ? 'none' : compression,
         create: create.enabled ? { partitions: create.partitions, replicas: create.replicas } : null,
         log,
       }),
@@ -61,20 +62,24 @@ export async function openKafkaOut(config: KafkaOutConfig, shared: AdapterShared
 
 type Encode = (segment: Segment, attempt: Attempt) => AsyncIterable<readonly OutRecord[]>
 
-function segmentEncoder({ topicPrefix, node }: KafkaOutConfig, { data, host, journal }: AdapterShared): Encode {
+function segmentEncoder(
+  { topicPrefix, node, compression }: KafkaOutConfig,
+  { data, host, journal }: AdapterShared,
+): Encode {
   const topic = `${topicPrefix}${SEGMENTS_TOPIC}`
   const edge = ownerOf(data)
   const { epoch } = parseSegmentId(journal.segmentId)!
   return async function* (segment, { producer, batchBytesMax, doubt, number }) {
     const partitions = await producer.partitions(topic)
     const send = { epoch, number }
-    yield* segmentRecords(segment, { topic, partitions, edge, node: node || host, send, doubt, batchBytesMax })
+    const from = { edge, node: node || host, send, doubt }
+    yield* segmentRecords(segment, { topic, partitions, ...from, compression, batchBytesMax })
   }
 }
 
-function rowEncoder(config: KafkaOutConfig, { data, host, version }: AdapterShared): Encode {
+function rowEncoder(config: KafkaOutConfig, { clock, data, host, version }: AdapterShared): Encode {
   const { topicPrefix, key, encoding, tables, signals } = config
-  const filter = readFilter(config.where)
+  const filter = requireRowFilter('adapters.kafka.where', config.where, clock)
   const columns = config.columns.length === 0 ? JSON_COLUMNS : config.columns
   for (const name of config.columns) {
     const found = findColumn(name)
@@ -89,12 +94,4 @@ function rowEncoder(config: KafkaOutConfig, { data, host, version }: AdapterShar
       ? jsonRecords(segment, { ...rows, tables, columns })
       : otlpRecords(segment, { ...rows, signals, version })
   }
-}
-
-function readFilter(where: readonly string[]): RowFilter {
-  const filter = createRowFilter(where)
-  if (!isFilterFault(filter)) return filter
-  throw new SidecastError('SC1205', `adapters.kafka.where: ${JSON.stringify(filter.filter)}: ${filter.detail}`, {
-    help: 'COLUMN OP VALUE, as `where` of the API',
-  })
 }

@@ -1,8 +1,15 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { partitionOf } from '../../kafka/partition.ts'
-import type { OutRecord } from '../../kafka/producer.ts'
-import { encodeHeader, encodeManifest, SEGMENT_SCHEMA, type Send } from '../../kafka/segment-records.ts'
+import type { Compression, OutRecord } from '../../kafka/producer.ts'
+import {
+  encodeHeader,
+  encodeManifest,
+  type PartHeader,
+  SEGMENT_SCHEMA,
+  type Send,
+} from '../../kafka/segment-records.ts'
+import { compressValue } from '../../kafka/value-codec.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 
 /**
@@ -16,7 +23,9 @@ export interface SegmentRecordsOptions {
   readonly node: string
   readonly send: Send
   readonly doubt: boolean
-  /** Bytes of values in one batch, and so of one value. */
+  /** Of values; the batch is not compressed again. */
+  readonly compression: Compression
+  /** Of values in one batch, and of one slice before compression. */
   readonly batchBytesMax: number
 }
 
@@ -24,36 +33,35 @@ export async function* segmentRecords(
   segment: Segment,
   options: SegmentRecordsOptions,
 ): AsyncGenerator<readonly OutRecord[]> {
-  const { topic, partitions, edge, node, send, doubt, batchBytesMax } = options
+  const { topic, partitions, edge, node, send, doubt, compression, batchBytesMax } = options
   const key = Buffer.from(segment.id)
   const partition = partitionOf(key, partitions)
   const parts = 1 + segment.tables.reduce((sum, { bytes }) => sum + Math.ceil(bytes / batchBytesMax), 0)
   let part = 0
-  const recordOf = (value: Buffer, slice: Parameters<typeof encodeHeader>[0]['slice']): OutRecord => {
+  const recordOf = (value: Buffer, slice: PartHeader['slice']): OutRecord => {
     part++
-    const header = { schema: SEGMENT_SCHEMA, edge, node, segment: segment.id, send, part, parts, doubt, slice }
-    return { topic, partition, key, value, headers: encodeHeader(header) }
+    const encoding = slice === null ? 'none' : compression
+    const ids = { schema: SEGMENT_SCHEMA, edge, node, segment: segment.id, send, doubt }
+    return { topic, partition, key, value, headers: encodeHeader({ ...ids, part, parts, encoding, slice }) }
   }
-  // One piece of memory for all batches: a value is done with when the batch was acknowledged, and the broker tells by the
-  // CRC of a batch that an attempt which was given up had its memory taken away.
-  const memory = Buffer.allocUnsafeSlow(batchBytesMax)
   let batch: OutRecord[] = []
   let batchBytes = 0
+  const memory = Buffer.allocUnsafeSlow(batchBytesMax)
   const crcs: number[] = []
   for (const { table, file, bytes } of segment.tables) {
     const handle = await open(file, 'r')
     let crc = 0
     try {
       for (let offset = 0; offset < bytes; offset += batchBytesMax) {
-        const length = Math.min(batchBytesMax, bytes - offset)
-        if (batchBytes + length > batchBytesMax) {
+        const slice = memory.subarray(0, Math.min(batchBytesMax, bytes - offset))
+        await readFully(handle, slice, offset, file)
+        crc = crc32(slice, crc)
+        const value = compressValue(compression, slice)
+        if (batchBytes > 0 && batchBytes + value.length > batchBytesMax) {
           yield batch
           batch = []
           batchBytes = 0
         }
-        const value = memory.subarray(batchBytes, batchBytes + length)
-        await readFully(handle, value, offset, file)
-        crc = crc32(value, crc)
         batch.push(recordOf(value, { table, offset }))
         batchBytes += value.length
       }

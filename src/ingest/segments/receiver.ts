@@ -9,6 +9,7 @@ import {
   type TopicPartition,
 } from '../../kafka/driver.ts'
 import { decodeHeader, type Manifest, type PartHeader } from '../../kafka/segment-records.ts'
+import { decompressValue } from '../../kafka/value-codec.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { isRowTable } from '../../pipeline/journal-format.ts'
@@ -370,9 +371,11 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
   /** Tries until the disk takes it. Null: it has to stop. */
   async #add(assembly: Assembly, header: PartHeader, value: Buffer, going: () => boolean) {
     const { clock, log } = this.#options
+    const bytes = decompressValue(header.encoding, value)
+    if (bytes === null) return 'damaged'
     for (;;) {
       try {
-        return await assembly.add(header, value)
+        return await assembly.add(header, bytes)
       } catch (error) {
         this.#failed(error, 'a segment cannot be put together')
         log.warn({ segment: header.segment, error }, 'parts of a segment cannot be written; trying again')

@@ -111,7 +111,7 @@ function parts({ seq = 1, send = 1, epoch = EPOCH, doubt = false, content = ['ab
   }
   let offset = 0
   const values = content.map((text, k) => {
-    const headers = encodeHeader({ ...base, part: k + 1, slice: { table: 'requests', offset } })
+    const headers = encodeHeader({ ...base, part: k + 1, encoding: 'none', slice: { table: 'requests', offset } })
     offset += text.length
     return { value: Buffer.from(text), headers: new Map(Object.entries(headers)) }
   })
@@ -126,7 +126,7 @@ function parts({ seq = 1, send = 1, epoch = EPOCH, doubt = false, content = ['ab
     },
   ]
   const manifest = encodeManifest({ segment, openedMs: 1, sealedMs: 2, recovered: false, tables })
-  const headers = new Map(Object.entries(encodeHeader({ ...base, part: n, slice: null })))
+  const headers = new Map(Object.entries(encodeHeader({ ...base, part: n, encoding: 'none', slice: null })))
   return [...values, { value: manifest, headers }]
 }
 
