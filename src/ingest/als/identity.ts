@@ -212,9 +212,19 @@ function destinationOf(
       app: party.app,
       cluster: party.cluster || cluster.cluster,
     },
-    destinationHost: called?.host || fallback.host,
+    destinationHost: called?.host || fallback.host || (itself && isInbound(cluster) ? ownHost(input.origin) : ''),
     standIn,
   }
+}
+
+/**
+ * The host of an Istio sidecar's own service, for a request whose log does not hold it: without mutual TLS there is no SNI.
+ * Its canonical service in the domain of its node id, `sidecar~ADDRESS~POD.NAMESPACE~NAMESPACE.svc.cluster.local`, which is what its
+ * callers address wherever a service is called like what it runs.
+ */
+function ownHost({ nodeId, nodeType, self }: Origin): string {
+  const domain = nodeType === 'sidecar' ? (nodeId.split('~')[3] ?? '') : ''
+  return self.service !== '' && domain.startsWith(`${self.namespace}.svc.`) ? `${self.service}.${domain}` : ''
 }
 
 /** Whether a cluster leads to the workload behind the proxy, or may: its SNI then names the service. */

@@ -58,6 +58,15 @@ const WEB: Party = {
 }
 
 describe('an inbound row of a sidecar', () => {
+  test('without mutual TLS has the host of its own service, in the domain that an Istio node says', () => {
+    const istio = { ...origin('sidecar', LEDGER), nodeId: 'sidecar~10.0.0.9~ledger-5d9f8.bank~bank.svc.cluster.local' }
+    const inbound = { cluster: 'inbound|8080||', authority: '10.0.0.9:8080' }
+    const { destinationHost } = resolve({ ...inbound, origin: istio })
+    expect(destinationHost).toBe(`${LEDGER.service}.bank.svc.cluster.local`)
+    expect(resolve({ ...inbound, origin: { ...istio, nodeId: 'ledger-1' } }).destinationHost).toBe('')
+    expect(resolve({ ...inbound, origin: { ...istio, nodeType: 'unknown' } }).destinationHost).toBe('')
+  })
+
   test('is reported by the destination, which the node describes; the caller by its peer metadata and certificate', () => {
     expect(
       resolve({
