@@ -165,15 +165,17 @@ class Encoder implements SpanEncoder {
     const { facts } = this.#attributes
     const kind = facts.class(row)
     const failed = kind === 'server_error' || kind === 'client_error' || kind === 'aborted'
-    return failed || facts.grpc(row) > 0 ? this.#failed(row) : FINE
+    // The code of an answer that the proxy made says nothing of the upstream; its flags do.
+    return failed || facts.grpc(row) > 0 ? this.#failed(row, facts.outcome(row) !== 'upstream') : FINE
   }
 
-  #failed(row: number): Ending {
+  #failed(row: number, flagFirst = false): Ending {
     const { facts } = this.#attributes
-    const code = facts.code(row)
     const grpc = facts.grpc(row)
-    const type =
-      grpc > 0 ? grpcStatusName(grpc) : code >= 400 ? String(code) : facts.flags(row).split(',')[0] || facts.class(row)
+    const code = facts.code(row) >= 400 ? String(facts.code(row)) : ''
+    const answer = grpc > 0 ? grpcStatusName(grpc) : code
+    const flag = facts.flags(row).split(',')[0]!
+    const type = (flagFirst ? flag || answer : answer || flag) || facts.class(row)
     let bytes = this.#errorTypes.get(type)
     if (bytes === undefined) {
       bytes = attribute(SPAN_ATTRIBUTE, 'error.type', type)

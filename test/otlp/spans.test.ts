@@ -179,6 +179,12 @@ describe('spans of a request', () => {
       'UPE',
       'UPE',
     ],
+    [
+      'the upstream refused',
+      { code: 503, details: 'upstream_reset_before_response_started{x}', flags: 'UF,URX' },
+      '503',
+      'UF',
+    ],
     ['the client left', { code: 0, details: 'downstream_remote_disconnect', flags: 'DC' }, undefined, 'DC'],
   ])('%s: error.type of server and client span', (_, { code, details, flags }, onServer, onClient) => {
     const { server, client } = pair(
