@@ -161,15 +161,19 @@ export class OwnSeries {
   }
 
   #addRuns(pairs: readonly Pair[], { words, counts, length }: RollupParts['runs']): void {
+    const cells = { words, counts, mask: CODE_MASK, offset: ZERO_BUCKET }
     // Runs of the whole duration stand first, and are Istio's histogram.
-    let at = firstOfPhases(words, length)
-    for (; at < length; at++) {
-      const word = words[at]!
-      const pair = pairs[(word >>> CODE_BITS) & GROUP_MASK]!
-      const phase = pair.phases![(word >>> METRIC_SHIFT) - 1]!
+    for (let at = firstOfPhases(words, length); at < length; ) {
+      const which = words[at]! >>> CODE_BITS
+      const from = at
+      while (at < length && words[at]! >>> CODE_BITS === which) at++
+      const pair = pairs[which & GROUP_MASK]
+      const phase = pair?.phases?.[(which >>> (METRIC_SHIFT - CODE_BITS)) - 1]
+      // Cannot be; and what seals segments must not end by it.
+      if (pair === undefined || phase === undefined) continue
       const before = phase.bytes
       const bytesMax = this.#bytes < this.#options.bytesMax ? PHASE_BYTES_MAX : before
-      phase.add((word & CODE_MASK) + ZERO_BUCKET, counts[at]!, bytesMax)
+      phase.add(cells, from, at, bytesMax)
       if (phase.bytes !== before) this.#charge(pair, phase.bytes - before)
     }
   }

@@ -28,16 +28,32 @@ export class PhaseHistogram {
     return HEAD_BYTES + 8 * this.#counts.length
   }
 
-  /** `times` observations in a bucket of scale 6, which `count` has already. `bytesMax`: for this histogram. */
-  add(bucket: number, times: number, bytesMax: number): void {
-    let index = shifted(bucket, this.shift)
-    while (!this.#covers(index)) {
-      if (this.#grow(index, bytesMax)) break
-      this.#lower()
-      index = shifted(bucket, this.shift)
+  /**
+   * Observations in buckets of scale 6, `codes[k] & mask` + `offset` each, which `count` has already: from `from` up to and
+   * without `to`, in ascending order. `bytesMax`: for this histogram.
+   */
+  add(cells: Cells, from: number, to: number, bytesMax: number): void {
+    const { words, counts, mask, offset } = cells
+    const lowest = (words[from]! & mask) + offset
+    const highest = (words[to - 1]! & mask) + offset
+    // Room for all of them first: then each is one addition.
+    while (!this.#reserve(shifted(lowest, this.shift), shifted(highest, this.shift), bytesMax)) this.#lower()
+    const own = this.#counts
+    const { shift } = this
+    const first = this.#first - offset
+    let held = 0
+    if (shift === 0) {
+      for (let k = from; k < to; k++) {
+        own[(words[k]! & mask) - first]! += counts[k]!
+        held += counts[k]!
+      }
+    } else {
+      for (let k = from; k < to; k++) {
+        own[shifted((words[k]! & mask) + offset, shift) - this.#first]! += counts[k]!
+        held += counts[k]!
+      }
     }
-    this.#counts[index - this.#first]! += times
-    this.#held += times
+    this.#held += held
   }
 
   /** Buckets that are not empty, ascending, at `schema`. */
@@ -61,23 +77,21 @@ export class PhaseHistogram {
     return counts
   }
 
-  #covers(index: number): boolean {
-    return index >= this.#first && index < this.#first + this.#counts.length
-  }
-
   /** False: it would need too much, and can do with less at a lower schema. */
-  #grow(index: number, bytesMax: number): boolean {
+  #reserve(low: number, high: number, bytesMax: number): boolean {
     const empty = this.#counts.length === 0
-    const from = empty ? index : Math.min(index, this.#first)
-    const to = empty ? index + 1 : Math.max(index + 1, this.#first + this.#counts.length)
-    const width = to - from
-    if (HEAD_BYTES + 8 * width > bytesMax && this.schema > SCHEMA_MIN && !empty) return false
+    const last = this.#first + this.#counts.length - 1
+    if (!empty && low >= this.#first && high <= last) return true
+    const from = empty ? low : Math.min(low, this.#first)
+    const to = empty ? high : Math.max(high, last)
+    const width = to - from + 1
+    if (HEAD_BYTES + 8 * width > bytesMax && this.schema > SCHEMA_MIN && width > 1) return false
     // A little more than is needed, on the side where it grew.
-    const room = Math.min(Math.ceil(width / 4) + 4, 64)
-    const start = from < this.#first || empty ? from - (empty ? 2 : room) : from
-    const end = to > this.#first + this.#counts.length || empty ? to + (empty ? 2 : room) : to
-    const counts = new Float64Array(end - start)
-    if (!empty) counts.set(this.#counts, this.#first - start)
+    const room = empty ? 2 : Math.min(Math.ceil(width / 4) + 4, 64)
+    const start = empty || from < this.#first ? from - room : from
+    const end = empty || to > last ? to + room : to
+    const counts = new Float64Array(end - start + 1)
+    counts.set(this.#counts, empty ? 0 : this.#first - start)
     this.#counts = counts
     this.#first = start
     return true
@@ -87,6 +101,7 @@ export class PhaseHistogram {
     const before = this.#counts
     const first = this.#first
     this.shift++
+    if (before.length === 0) return
     const start = halved(first)
     const counts = new Float64Array(halved(first + before.length - 1) - start + 1)
     before.forEach((count, k) => {
@@ -95,6 +110,14 @@ export class PhaseHistogram {
     this.#counts = counts
     this.#first = start
   }
+}
+
+/** Where `add` reads from: a bucket in the lowest bits of each word, and how often. */
+export interface Cells {
+  readonly words: Uint32Array
+  readonly counts: Uint32Array
+  readonly mask: number
+  readonly offset: number
 }
 
 const SCHEMA = 6

@@ -6,7 +6,7 @@ import { PhaseHistogram } from '../../../src/adapters/prometheus/phase-histogram
 import { Proxies } from '../../../src/adapters/prometheus/proxies.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { normal, seededRandom } from '../../../src/lib/random.ts'
-import { bucketOf } from '../../../src/model/buckets.ts'
+import { bucketOf, ZERO_BUCKET } from '../../../src/model/buckets.ts'
 import { countsOf } from '../../../src/model/grpc-messages.ts'
 import { PHASES, phasesInto } from '../../../src/model/phases.ts'
 import { CLASSES, FLAGS, OUTCOMES } from '../../../src/model/schema.ts'
@@ -175,9 +175,12 @@ describe('a histogram of one phase', () => {
     const values = Array.from({ length: 3000 }, () => Math.ceil(1e6 * Math.exp(4 * normal(random))))
     for (const bytesMax of [1e6, 2000, 700, 0]) {
       const histogram = new PhaseHistogram()
-      for (const ns of values) {
-        histogram.count++
-        histogram.add(bucketOf(ns), 1, bytesMax)
+      for (let k = 0; k < values.length; k += 30) {
+        const sorted = values.slice(k, k + 30).toSorted((a, b) => a - b)
+        histogram.count += sorted.length
+        const words = Uint32Array.from(sorted, (ns) => (5 << 12) | (bucketOf(ns) - ZERO_BUCKET))
+        const counts = new Uint32Array(sorted.length).fill(1)
+        histogram.add({ words, counts, mask: 4095, offset: ZERO_BUCKET }, 0, sorted.length, bytesMax)
       }
       const buckets = [...histogram.buckets()]
       expect(buckets.reduce((sum, [, count]) => sum + count, 0)).toBe(values.length)
