@@ -9,7 +9,7 @@ import { tailRulesOf } from '../../otlp/tail-rules.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
 import { createDelivery } from '../../pipeline/delivery.ts'
 import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
-import { createRowFilter } from '../../pipeline/row-filter.ts'
+import { requireRowFilter } from '../../pipeline/row-filter.ts'
 import type { SegmentSink } from '../../pipeline/sink.ts'
 import { createWavefrontAggregate } from './aggregate.ts'
 import { createCounters } from './counters.ts'
@@ -25,6 +25,11 @@ export type WavefrontConfig = Config['adapters']['wavefront']
 
 const OPTION = 'adapters.wavefront'
 const CONNECTIONS_MAX = 4
+/** An interval is held in memory, and read again after a restart. */
+const DURATIONS = [
+  ['interval', 100, 3_600_000],
+  ['timeout', 100, 600_000],
+] as const
 /** Columns of requests that have few enough values for tags. */
 const TAG_COLUMNS: ReadonlySet<string> = new Set(
   PUBLIC_ROW_COLUMNS.filter(({ type }) => type === 'LowCardinality(String)').map(({ name }) => name),
@@ -37,8 +42,12 @@ export async function openWavefront(config: WavefrontConfig, shared: AdapterShar
     throw fault('proxy and url are both set', 'keep one: a proxy, or the service itself')
   }
   const { journal, clock, log } = shared
-  const where = createRowFilter(config.where, clock)
-  if ('fault' in where) throw fault(`where: ${where.detail}`, where.help ?? 'filters are COLUMN OP VALUE')
+  const where = requireRowFilter(`${OPTION}.where`, config.where, clock)
+  for (const [name, shortestMs, longestMs] of DURATIONS) {
+    const ms = parseDuration(config[name])!
+    if (ms >= shortestMs && ms <= longestMs) continue
+    throw fault(`${name} is ${config[name]}`, `from ${shortestMs} ms to ${longestMs / 1000} s`)
+  }
   for (const tag of config.tags) {
     if (!TAG_COLUMNS.has(tag)) throw fault(`tags: ${tag} cannot be a tag`, `one of ${[...TAG_COLUMNS].join(', ')}`)
   }

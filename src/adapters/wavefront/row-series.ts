@@ -38,7 +38,7 @@ export interface RowSeriesOptions<S> {
 
 /** Texts of one column, by number and by size. */
 const TEXTS_MAX = 1 << 17
-const TEXT_BYTES_MAX = 16 * 1024 * 1024
+const TEXT_BYTES_MAX = 4 * 1024 * 1024
 /** In memory for each text beside its characters. */
 const TEXT_BYTES = 64
 /** Tuples that are told apart; further ones overflow. */

@@ -2,6 +2,7 @@ import { type Agent as HttpAgent, request as httpRequest, type RequestOptions } 
 import { type Agent, request as httpsRequest } from 'node:https'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
+import { retryAfterMs } from '../../lib/retry-after.ts'
 import { type Format, later, type Sent, TAKEN, type Transport } from './transport.ts'
 
 /**
@@ -76,13 +77,6 @@ export function judge({ status, retryAfter, text }: Answer, nowMs: number): Sent
   // The token may be mended, and the feature switched on: until then the lines wait in the journal.
   const afterMs = status === 401 || status === 403 ? Math.max(asked ?? 0, AUTH_RETRY_MS) : asked
   return { status: 'later', error, ...(afterMs === undefined ? {} : { afterMs }) }
-}
-
-/** Seconds or a date (RFC 9110, 10.2.3) as ms from now; at most an hour. */
-function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
-  if (header === undefined) return undefined
-  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - nowMs
-  return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), 3_600_000) : undefined
 }
 
 /** `/report` below the path of the URL, unless it ends so already. */

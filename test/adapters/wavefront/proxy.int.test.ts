@@ -2,10 +2,12 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { openWavefront, type WavefrontConfig } from '../../../src/adapters/wavefront/open.ts'
+import { createTcpTransport } from '../../../src/adapters/wavefront/transport-tcp.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { openRequestsRig } from '../../support/requests-rig.ts'
 import { wavefrontConfig } from '../../support/wavefront/config.ts'
+import { fitLines } from '../../support/wavefront/hostile.ts'
 import { startWavefrontProxy, type WavefrontProxy } from '../../support/wavefront/proxy.ts'
 
 /** What this proxy of 2018 does not know yet, and the parsers of its successors do: names with a tilde. */
@@ -62,6 +64,24 @@ describe.each(['tcp', 'http'] as const)('a real proxy over %s', (transport) => {
     expect(proxy.blocked().filter((line) => !NEWER.test(line))).toEqual([])
     expect(adapter.counters!()).toMatchObject({ lines_refused_total: 0, rows_read_total: 200 })
   })
+})
+
+it('a real proxy takes hostile names and tags, once they were made fit', async () => {
+  const [before, blocked] = [proxy.forwarded.length, proxy.blocked().length]
+  const lines = fitLines(1, 1500)
+  const options = { host: '127.0.0.1', port: proxy.port, tracePort: proxy.tracePort, timeoutMs: 10_000, tls: null }
+  const transport = createTcpTransport(options)
+  for (const [kind, format] of [
+    ['metric', 'wavefront'],
+    ['histogram', 'histogram'],
+    ['span', 'trace'],
+  ] as const) {
+    const body = lines.filter((one) => one.kind === kind).map(({ line }) => line)
+    const sent = await transport.send(format, Buffer.from(body.join('')), new AbortController().signal)
+    expect(sent).toEqual({ status: 'taken' })
+  }
+  await proxy.until(before + 1500)
+  expect(proxy.blocked().slice(blocked)).toEqual([])
 })
 
 it('a proxy whose service pushes back still takes lines, and sends them on later', async () => {
