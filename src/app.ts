@@ -116,7 +116,9 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
   const metrics = createMetricStore({
     ...beside,
     seriesMax: config.metrics.seriesMax,
-    keepMs: retention.metricsMs,
+    get keepMs() {
+      return retention.metricsMs
+    },
   })
   const spans = createSpanStore(beside)
   const served = createServedLedger({ stats: metrics, counts: (node) => ledger.countsOf(node), clock })
@@ -165,6 +167,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     parts: liveParts({
       ...receivers,
       safety,
+      adapters,
       slos,
       bounds,
       disk,
@@ -214,7 +217,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     instance: () => query.address,
     process: pages.read,
     mesh: config.adapters.prometheus.enabled
-      ? () => mesh.series(config.adapters.prometheus.remoteWrite.nativeHistograms)
+      ? () => mesh.series(reload.config.adapters.prometheus.remoteWrite.nativeHistograms)
       : null,
     startedMs: clock.now(),
   })
@@ -238,7 +241,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     if (embedded !== undefined) await start(embedded)
     await store.migrate(AbortSignal.timeout(600_000))
     if (role === 'all') ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, ...adapters.stages, disk, mesh, lane, served, own])
+    for (const stage of [query, sink, journal, ledger, delivery, adapters, disk, mesh, lane, served, own])
       await start(stage)
     for (const stage of receivers.stages) await start(stage)
   } catch (error) {

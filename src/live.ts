@@ -1,3 +1,4 @@
+import type { Adapters } from './adapters.ts'
 import type { Config } from './config.ts'
 import { scrapeJobs } from './ingest/scrape/open.ts'
 import type { ScrapeReceiver } from './ingest/scrape/receiver.ts'
@@ -14,6 +15,7 @@ export interface LiveOptions {
   readonly otlpHttp: { setLimits(limits: { bodyBytesMax: number; decompressedBytesMax: number }): void }
   readonly query: { setLimits(limits: { queriesMax: number; timeoutMs: number; memoryBytesMax: number }): void }
   readonly scrape: Pick<ScrapeReceiver, 'prepare'>
+  readonly adapters: Pick<Adapters, 'prepare'>
   readonly slos: Pick<SloBook, 'prepare'>
   /** How long rows, rollups and stats are kept: everybody who asks reads it here, each time. */
   readonly retention: RetentionMs
@@ -30,6 +32,15 @@ export interface RetentionMs {
   hoursMs: number
   metricsMs: number
 }
+
+/** What `src/adapters.ts` opens. */
+const ADAPTERS = [
+  'adapters.clickhouse',
+  'adapters.prometheus.remoteWrite',
+  'adapters.kafka',
+  'adapters.otlp',
+  'adapters.wavefront',
+]
 
 export interface Bounds {
   journalBytesMax: number
@@ -58,7 +69,7 @@ export function retentionOf({ retention }: Config): RetentionMs {
 }
 
 export function liveParts(options: LiveOptions): LivePart[] {
-  const { safety, redaction, grpc, otlpHttp, query, scrape, slos, bounds, disk } = options
+  const { safety, redaction, grpc, otlpHttp, query, scrape, adapters, slos, bounds, disk } = options
   return [
     { paths: ['auth'], prepare: (next) => () => safety.tokens.replace(next.auth.tokens) },
     { paths: ['limits'], prepare: (next) => () => safety.senders.set(senderLimits(next)) },
@@ -88,6 +99,7 @@ export function liveParts(options: LiveOptions): LivePart[] {
       paths: ['http.queriesMax', 'http.queryTimeout', 'http.queryMemoryMax'],
       prepare: (next) => () => query.setLimits(queryLimits(next)),
     },
+    { paths: ADAPTERS, prepare: (next) => adapters.prepare(next) },
     { paths: ['ingest.scrape'], prepare: (next) => scrape.prepare(scrapeJobs(next.ingest.scrape)) },
     {
       // Files under the same names may say something else.

@@ -140,6 +140,13 @@ export class SealedSegments implements ReaderHost {
     return reader
   }
 
+  /** Nothing waits for the sink any more. */
+  dismissReader(sink: string): void {
+    this.#readers.get(sink)?.stop()
+    if (!this.#readers.delete(sink)) return
+    for (const entry of this.#ordered()) if (entry.waiting.delete(sink)) this.#keepIfAcked(entry)
+  }
+
   /** Whether the sink has acknowledged a segment, on disk still or not. */
   isAcked(sink: string, id: string): boolean {
     const entry = this.#entries.get(id)

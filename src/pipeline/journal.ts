@@ -115,6 +115,8 @@ export interface Journal extends Stage {
 
   /** The reader of a sink; the same one for the same name. All are asked for before `start`, which begins to delete. */
   reader(sink: string): SegmentReader
+  /** The sink is configured no more: nothing waits for it. Its cursor stays, for the day when it is again. */
+  dismissReader(sink: string): void
   /** Called whenever there is room again, or may be. */
   onRoom(listener: () => void): void
   onSealed(listener: SealedListener): void
@@ -489,6 +491,10 @@ class SegmentJournal implements Journal {
 
   reader(sink: string): SegmentReader {
     return this.#segments.reader(sink)
+  }
+
+  dismissReader(sink: string): void {
+    this.#segments.dismissReader(sink)
   }
 
   onRoom(listener: () => void): void {

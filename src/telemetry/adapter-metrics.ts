@@ -8,22 +8,22 @@ const RESULTS = ['received', 'delivered', 'rejected', 'dropped', 'lost'] as cons
 
 /** What adapters count, by sink: one target may have several. Declared by the means of the caller. */
 export function adapterMetrics(
-  adapters: readonly Adapter[],
+  adapters: () => readonly Adapter[],
   now: () => number,
   declare: { readonly counter: Declare; readonly gauge: Declare },
 ): void {
   const { counter, gauge } = declare
-  const deliveries = adapters.flatMap((adapter) => adapter.deliveries)
-  if (deliveries.length === 0) return
-  type One = (typeof deliveries)[number]
+  // Other ones may be configured while the process runs.
+  const deliveries = () => adapters().flatMap((adapter) => adapter.deliveries)
+  type One = ReturnType<typeof deliveries>[number]
   const each = (value: (delivery: One) => number) => (): Labelled =>
-    deliveries.map((delivery) => [{ sink: delivery.sink }, value(delivery)] as const)
+    deliveries().map((delivery) => [{ sink: delivery.sink }, value(delivery)] as const)
   const sink = ['sink']
   counter(
     'sidecast_sink_rows_total',
     'Rows since the process started: received = delivered + rejected + dropped + lost + held',
     () =>
-      deliveries.flatMap((delivery) => {
+      deliveries().flatMap((delivery) => {
         const account = delivery.account()
         return RESULTS.map((result) => [{ sink: delivery.sink, result }, account[result]] as const)
       }),
@@ -68,14 +68,12 @@ export function adapterMetrics(
     each((one) => STATES[one.stats().circuit.state]),
     sink,
   )
-  const counted = adapters.filter(({ counters }) => counters !== undefined)
-  if (counted.length === 0) return
   counter(
     'sidecast_adapter_figures_total',
     'What only this adapter counts; its page says what each is',
     () =>
-      counted.flatMap(({ name, counters }) =>
-        Object.entries(counters!()).map(([figure, n]) => [{ adapter: name, figure }, n] as const),
+      adapters().flatMap(({ name, counters }) =>
+        Object.entries(counters?.() ?? {}).map(([figure, n]) => [{ adapter: name, figure }, n] as const),
       ),
     ['adapter', 'figure'],
   )

@@ -428,7 +428,11 @@ export function createMetrics(sources: MetricSources): Metrics {
     return oldestMs === null ? 0 : Math.max(0, (sources.clock.now() - oldestMs) / 1000)
   })
   figures('sidecast_store_sink', 'Inserting into the store', () => sources.sink.counters)
-  adapterMetrics(sources.adapters.list, () => sources.clock.now(), { counter, gauge })
+  adapterMetrics(
+    () => sources.adapters.list,
+    () => sources.clock.now(),
+    { counter, gauge },
+  )
   const results = ['received', 'delivered', 'rejected', 'dropped'] as const
   counter(
     'sidecast_adapter_rows_total',
