@@ -1,3 +1,4 @@
+import { SidecastError } from '../errors.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { MS, type Nanos, readTime } from '../lib/nanos.ts'
 import type { NativeBlockColumns } from '../model/native-read.ts'
@@ -60,6 +61,15 @@ export function createRowFilter(where: readonly string[], clock: Clock = systemC
       return selected
     },
   }
+}
+
+/** The same of an option of the configuration: throws SC1205 with its path. */
+export function requireRowFilter(option: string, where: readonly string[], clock?: Clock): RowFilter {
+  const filter = createRowFilter(where, clock)
+  if (!isFilterFault(filter)) return filter
+  throw new SidecastError('SC1205', `${option}: ${JSON.stringify(filter.filter)}: ${filter.detail}`, {
+    help: filter.help ?? 'COLUMN OP VALUE, as `where` of the API',
+  })
 }
 
 export const isFilterFault = (value: RowFilter | RowFilterFault): value is RowFilterFault => 'fault' in value

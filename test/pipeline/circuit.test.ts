@@ -30,6 +30,8 @@ test('it waits as long as the target asks, within reason', () => {
 test.each([
   ['120', 120_000],
   [' 0 ', 0],
+  ['99999999999999999999', 3_600_000],
+  ['Fri, 23 Oct 2015 07:28:10 GMT', 3_600_000],
   ['Wed, 21 Oct 2015 07:28:10 GMT', 10_000],
   ['Wed, 21 Oct 2015 07:27:50 GMT', 0],
   ['', undefined],

@@ -8,7 +8,7 @@ import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
 import { createDelivery, type Delivery } from '../../pipeline/delivery.ts'
 import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
 import { createRollupAggregate } from '../../pipeline/rollup-aggregate.ts'
-import { createRowFilter, isFilterFault, type RowFilter } from '../../pipeline/row-filter.ts'
+import { requireRowFilter } from '../../pipeline/row-filter.ts'
 import type { SegmentSink, Stage } from '../../pipeline/sink.ts'
 import { createOtlpClient, parseEndpoint } from './client.ts'
 import { createMetricsSink } from './metrics-sink.ts'
@@ -28,7 +28,7 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
   }
   checkHeaders(config.headers)
   const { clock, log, journal, host, version } = shared
-  const filter = readFilter(config.where)
+  const filter = requireRowFilter('adapters.otlp.where', config.where, clock)
   const requestBytesMax = parseBytes(config.requestMax)!
   const clientOptions = {
     endpoint,
@@ -115,14 +115,6 @@ function checkHeaders(headers: Readonly<Record<string, string>>): void {
       help: 'letters, digits, - _ . and a value of printable ASCII; no grpc-… and no …-bin',
     })
   }
-}
-
-function readFilter(where: readonly string[]): RowFilter {
-  const filter = createRowFilter(where)
-  if (!isFilterFault(filter)) return filter
-  throw new SidecastError('SC1205', `adapters.otlp.where: ${JSON.stringify(filter.filter)}: ${filter.detail}`, {
-    help: 'COLUMN OP VALUE, as `where` of the API',
-  })
 }
 
 /** Tells of each segment before it is sent. */

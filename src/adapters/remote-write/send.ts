@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import { retryAfterMs } from '../../lib/retry-after.ts'
 import type { ClientTls } from '../../lib/tls.ts'
 
 /** One POST to a receiver of remote write. */
@@ -66,7 +67,7 @@ export function createPost(options: PostOptions): Post & { close(): void } {
           })
           response.on('error', failed)
           response.on('end', () => {
-            const afterMs = retryAfter(response.headers['retry-after'])
+            const afterMs = retryAfterMs(response.headers['retry-after'], Date.now())
             resolve({
               answered: true,
               status: response.statusCode ?? 0,
@@ -87,11 +88,4 @@ function writtenOf(headers: Readonly<Record<string, string | string[] | undefine
   const said = WRITTEN.map((what) => headers[`x-prometheus-remote-write-${what}-written`])
   if (said.every((value) => value === undefined)) return null
   return said.reduce((sum, value) => sum + (Number(value ?? 0) || 0), 0)
-}
-
-/** Seconds, or a date. An hour at most: who asks for more is asked again. */
-export function retryAfter(text: string | undefined, nowMs = Date.now()): number | undefined {
-  if (text === undefined) return undefined
-  const ms = /^\d+$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - nowMs
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), 3_600_000)
 }

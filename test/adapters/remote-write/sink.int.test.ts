@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { openRemoteWrite, type RemoteWriteConfig } from '../../../src/adapters/remote-write/open.ts'
-import { retryAfter } from '../../../src/adapters/remote-write/send.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
+import { retryAfterMs } from '../../../src/lib/retry-after.ts'
 import type { Adapter } from '../../../src/pipeline/adapter.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { openMetricsLane } from '../../support/metrics-lane.ts'
@@ -190,4 +190,4 @@ test.each([
   ['Wed, 21 Oct 2026 07:28:10 GMT', 10_000],
   ['soon', undefined],
   [undefined, undefined],
-])('Retry-After: %s is %s ms', (text, ms) => expect(retryAfter(text, Date.UTC(2026, 9, 21, 7, 28))).toBe(ms))
+])('Retry-After: %s is %s ms', (text, ms) => expect(retryAfterMs(text, Date.UTC(2026, 9, 21, 7, 28))).toBe(ms))
