@@ -4,6 +4,7 @@ import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { zstdDecompress } from 'node:zlib'
 import { readBlock } from '../../src/model/native-read.ts'
+import type { SegmentTable } from '../../src/pipeline/segment.ts'
 import type { Behaviour, ContractTarget } from './sink-contract.ts'
 
 /**
@@ -14,9 +15,12 @@ export interface FakeClickHouse extends ContractTarget {
   readonly url: string
   /** Statements of inserts, in order. */
   readonly inserts: readonly string[]
+  /** Tokens of what was taken, in the order in which each came first. */
+  tokens(): readonly string[]
 }
 
-export async function startFakeClickHouse(): Promise<FakeClickHouse> {
+/** `table`: whose blocks are sent. */
+export async function startFakeClickHouse(table: SegmentTable['table'] = 'requests'): Promise<FakeClickHouse> {
   let how: Behaviour = 'accept'
   const rows = new Map<string, number>()
   const inserts: string[] = []
@@ -31,7 +35,7 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
     if (how === 'reject') return refuse(response, 33, 'CANNOT_READ_ALL_DATA')
     if (how === 'slow') await new Promise((resolve) => setTimeout(resolve, 200))
     inserts.push(statement)
-    rows.set(url.searchParams.get('insert_deduplication_token') ?? '', countRows(body))
+    rows.set(url.searchParams.get('insert_deduplication_token') ?? '', countRows(table, body))
     response.end()
   })
   let port = await listen(server, 0)
@@ -43,6 +47,7 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
       if (next === 'away' && how !== 'away') await close(server)
       how = next
     },
+    tokens: () => [...rows.keys()],
     taken: () => [...rows.values()].reduce((sum, n) => sum + n, 0),
     close: () => close(server),
   }
@@ -60,10 +65,10 @@ function refuse(response: ServerResponse, code: number, name: string): void {
   response.end(`Code: ${code}. DB::Exception: as told. (${name}) (version 26.7.2.1)`)
 }
 
-function countRows(body: Uint8Array): number {
+function countRows(table: SegmentTable['table'], body: Uint8Array): number {
   let rows = 0
   for (let at = 0; at < body.length; ) {
-    const { block, end } = readBlock('requests', body, at)
+    const { block, end } = readBlock(table, body, at)
     rows += block.rows
     at = end
   }
