@@ -28,6 +28,10 @@ const UNIMPLEMENTED = 12
 const NOT_ALLOWED: ReadonlySet<number> = new Set([7, 16])
 /** CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS. */
 const RETRYABLE: ReadonlySet<number> = new Set([1, 4, 10, 11, 14, 15])
+/** How grpc-js says that something answered that is no gRPC: 404 of a proxy whose target is away is not one of the target. */
+const NOT_GRPC = /^Received HTTP status code/
+/** How it says that the stream ended without an answer, whatever code it gives that. */
+const BROKEN_OFF = /^(?:Received RST_STREAM with code|Call ended without gRPC status)/
 /** How gRPC's libraries (C++, Go, Java, JavaScript, Rust) say that a message is over their limit. */
 const TOO_LARGE = /larger than|too large|exceeds? (the )?max|exceeds? .*size|max(imum)? .*size|decoded message length/i
 const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
@@ -59,6 +63,7 @@ export function answerOfFailure(failure: GrpcFailure): ExportAnswer {
   const { code, details } = failure
   const error = new Error(`${grpcCodeName(code)}: ${details}`)
   const retryInfoMs = failure.statusDetails === undefined ? undefined : retryDelayMs(failure.statusDetails)
+  if (BROKEN_OFF.test(details) || (code === UNIMPLEMENTED && NOT_GRPC.test(details))) return { status: 'retry', error }
   if (RETRYABLE.has(code) || (code === RESOURCE_EXHAUSTED && retryInfoMs !== undefined)) {
     const afterMs = retryInfoMs ?? failure.retryAfterMs
     return { status: 'retry', error, ...(afterMs === undefined ? {} : { afterMs }) }

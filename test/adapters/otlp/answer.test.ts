@@ -28,6 +28,15 @@ describe('what a target answers, as the specification has it', () => {
     expect(answerOfFailure({ code: 16, details: '' })).toMatchObject({ status: 'refused', because: 'not-allowed' })
   })
 
+  test.each([
+    [12, 'Received HTTP status code 404'],
+    [8, 'Received RST_STREAM with code 11 (Bandwidth exhausted or memory limit exceeded)'],
+    [13, 'Received RST_STREAM with code 2 (Internal server error)'],
+    [2, 'Call ended without gRPC status'],
+  ])('what is no answer of the target is tried again: %i %s', (code, details) => {
+    expect(answerOfFailure({ code, details }).status).toBe('retry')
+  })
+
   test('RESOURCE_EXHAUSTED is tried again only with RetryInfo, after what it says', () => {
     const exhausted = { code: 8, details: 'quota' }
     expect(answerOfFailure(exhausted)).toMatchObject({ status: 'refused' })

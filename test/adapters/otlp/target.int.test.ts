@@ -1,4 +1,5 @@
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer as createHttp2Server } from 'node:http2'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { status } from '@grpc/grpc-js'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -251,6 +252,28 @@ describe('OTLP over gRPC', () => {
     expectConserved(first)
   })
 
+  test('a proxy that answers 404 in place of the target is waited out', async () => {
+    const target = await openTarget()
+    let away = true
+    const proxy = createHttp2Server((request, response) => {
+      request.resume()
+      response.writeHead(404, { 'content-type': 'text/html' })
+      response.end('<h1>nowhere</h1>')
+    })
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void proxy.close())
+    const { port } = proxy.address() as { readonly port: number }
+    const way = await startWay(() => (away ? `127.0.0.1:${port}` : target.address))
+    const { rig, adapter } = await run({ ...TRACES_ALONE, endpoint: way.address })
+    await rig.seal(10)
+    await until(() => adapter.deliveries[0]!.stats().retries >= 2)
+    expect(adapter.deliveries[0]!.account()).toMatchObject({ held: 10, dropped: 0, rejected: 0 })
+    away = false
+    way.cut()
+    await until(done(adapter))
+    expect(servers(target).length).toBe(10)
+  })
+
   test('a connection that is cut inside a request is no loss', async () => {
     const target = await openTarget()
     const cutter = await startCutter(target.address)
@@ -272,7 +295,6 @@ describe('OTLP over gRPC', () => {
 async function startCutter(address: string): Promise<{ readonly address: string; readonly cuts: number }> {
   const [host, port] = address.split(':') as [string, string]
   let cuts = 0
-  const { connect } = await import('node:net')
   const server: Server = createServer((client: Socket) => {
     const target = connect(Number(port), host)
     let bytes = 0
@@ -302,4 +324,33 @@ async function startCutter(address: string): Promise<{ readonly address: string;
       return cuts
     },
   }
+}
+
+/** Leads connections to wherever `to` says when they come. */
+async function startWay(to: () => string): Promise<{ readonly address: string; cut(): void }> {
+  const open = new Set<Socket>()
+  const server = createServer((client) => {
+    const [host, port] = to().split(':') as [string, string]
+    const target = connect(Number(port), host)
+    client.pipe(target).pipe(client)
+    for (const socket of [client, target]) {
+      open.add(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        client.destroy()
+        target.destroy()
+        open.delete(socket)
+      })
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const cut = () => {
+    for (const socket of open) socket.destroy()
+  }
+  onTestFinished(() => {
+    cut()
+    server.close()
+  })
+  const { port } = server.address() as { readonly port: number }
+  return { address: `127.0.0.1:${port}`, cut }
 }
