@@ -31,7 +31,7 @@ const RETRYABLE: ReadonlySet<number> = new Set([1, 4, 10, 11, 14, 15])
 /** How grpc-js says that something answered that is no gRPC: 404 of a proxy whose target is away is not one of the target. */
 const NOT_GRPC = /^Received HTTP status code/
 /** How it says that the stream ended without an answer, whatever code it gives that. */
-const BROKEN_OFF = /^(?:Received RST_STREAM with code|Call ended without gRPC status)/
+const BROKEN_OFF = /^(?:Received RST_STREAM with code|Bandwidth exhausted or memory limit exceeded$)/
 /** How gRPC's libraries (C++, Go, Java, JavaScript, Rust) say that a message is over their limit. */
 const TOO_LARGE = /larger than|too large|exceeds? (the )?max|exceeds? .*size|max(imum)? .*size|decoded message length/i
 const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'

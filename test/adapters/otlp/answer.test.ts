@@ -30,9 +30,9 @@ describe('what a target answers, as the specification has it', () => {
 
   test.each([
     [12, 'Received HTTP status code 404'],
-    [8, 'Received RST_STREAM with code 11 (Bandwidth exhausted or memory limit exceeded)'],
+    [8, 'Bandwidth exhausted or memory limit exceeded'],
     [13, 'Received RST_STREAM with code 2 (Internal server error)'],
-    [2, 'Call ended without gRPC status'],
+    [13, 'Received RST_STREAM with code 0 (Call ended without gRPC status)'],
   ])('what is no answer of the target is tried again: %i %s', (code, details) => {
     expect(answerOfFailure({ code, details }).status).toBe('retry')
   })
