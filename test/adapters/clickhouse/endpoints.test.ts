@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { createEndpoints } from '../../../src/adapters/clickhouse/endpoints.ts'
+import { grantStatements } from '../../../src/adapters/clickhouse/grants.ts'
 import { urlsOf } from '../../../src/adapters/clickhouse/open.ts'
 import { shardOf } from '../../../src/adapters/clickhouse/topology.ts'
 
@@ -70,5 +72,14 @@ describe('URLs of the configuration', () => {
   it('may be several, with commas', () => {
     expect(urlsOf('http://a:8123')).toEqual(['http://a:8123'])
     expect(urlsOf('https://a:8443, https://b:8443,')).toEqual(['https://a:8443', 'https://b:8443'])
+  })
+})
+
+describe('the users of a server', () => {
+  it('have the grants that the documentation shows', () => {
+    const page = readFileSync(new URL('../../../docs/adapters/clickhouse.md', import.meta.url), 'utf8')
+    for (const sql of grantStatements({ database: 'sidecast', localDatabase: 'sidecast_local', cluster: 'mesh' })) {
+      expect(page).toContain(`${sql};`)
+    }
   })
 })
