@@ -1,6 +1,6 @@
 import { codeOf, ZERO_BUCKET } from '../../model/buckets.ts'
 import { Histogram } from '../../model/histogram.ts'
-import { CODE_BITS, CODE_MASK, GROUPS_MAX, METRIC_SHIFT, RollupLog } from '../../pipeline/rollup-log.ts'
+import { CODE_BITS, CODE_MASK, GROUP_MASK, GROUPS_MAX, METRIC_SHIFT, RollupLog } from '../../pipeline/rollup-log.ts'
 
 /**
  * Histograms of a few metrics for each series and minute. Observations are whole numbers ≥ 0 (ns, µs, bytes) and go to a
@@ -16,15 +16,15 @@ export interface Measures {
   /** Buckets in use; all observations are counted into them first. */
   cells(): number
   readonly groups: number
-  /** Groups by series, in the order in which both came. */
+  /** Groups by series, in the order in which both came. Until the next observation. */
   bySeries(): ReadonlyMap<number, readonly Group[]>
 }
 
 export interface Group {
   /** Unix time in minutes. */
   readonly minute: number
-  /** Of each metric; null where nothing was observed. */
-  readonly histograms: readonly (Histogram | null)[]
+  /** Made anew for each call, since all at one time would be hundreds of MB; null where nothing was observed. */
+  histogram(metric: number): Histogram | null
 }
 
 export interface MeasuresOptions {
@@ -86,29 +86,33 @@ export function createMeasures({ metrics, logMax = LOG_MAX }: MeasuresOptions): 
       return keys.length
     },
     bySeries() {
-      const runs = log.count()
-      const made: (Histogram | null)[][] = keys.map(() => new Array<Histogram | null>(metrics).fill(null))
-      for (let from = 0; from < runs.length; ) {
-        const head = runs.words[from]! >>> CODE_BITS
-        let to = from + 1
-        while (to < runs.length && runs.words[to]! >>> CODE_BITS === head) to++
-        const metric = runs.words[from]! >>> METRIC_SHIFT
-        const group = head & (GROUPS_MAX - 1)
+      const { words, counts, length } = log.count()
+      /** First of the buckets of each metric and group, and of what follows the last. */
+      const firsts = new Uint32Array(metrics * keys.length + 1)
+      let next = 0
+      for (let at = 0; at < length; at++) {
+        const place = (words[at]! >>> METRIC_SHIFT) * keys.length + ((words[at]! >>> CODE_BITS) & GROUP_MASK)
+        while (next <= place) firsts[next++] = at
+      }
+      firsts.fill(length, next)
+      const histogram = (group: number, metric: number): Histogram | null => {
+        const place = metric * keys.length + group
+        const [from, to] = [firsts[place]!, firsts[place + 1]!]
+        if (from === to) return null
         const at = group * metrics + metric
-        made[group]![metric] = Histogram.from({
-          buckets: Array.from(runs.words.subarray(from, to), (word) => (word & CODE_MASK) + ZERO_BUCKET),
-          counts: runs.counts.subarray(from, to),
+        return Histogram.from({
+          buckets: Array.from(words.subarray(from, to), (word) => (word & CODE_MASK) + ZERO_BUCKET),
+          counts: counts.subarray(from, to),
           sum: BigInt(sums[at]!),
           min: mins[at]!,
           max: maxs[at]!,
         })
-        from = to
       }
       const bySeries = new Map<number, Group[]>()
       keys.forEach((key, group) => {
         const series = Math.floor(key / MINUTES)
         const list = bySeries.get(series)
-        const one = { minute: key % MINUTES, histograms: made[group]! }
+        const one: Group = { minute: key % MINUTES, histogram: (metric) => histogram(group, metric) }
         if (list === undefined) bySeries.set(series, [one])
         else list.push(one)
       })

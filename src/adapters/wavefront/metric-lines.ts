@@ -116,16 +116,20 @@ function redLines(
 
 function merged(groups: readonly Group[], index: number): Histogram {
   const whole = new Histogram()
-  for (const { histograms } of groups) if (histograms[index] != null) whole.merge(histograms[index])
+  for (const group of groups) {
+    const histogram = group.histogram(index)
+    if (histogram !== null) whole.merge(histogram)
+  }
   return whole
 }
 
 /** Histograms put together by the bin that their minutes are in. */
 function byBin(groups: readonly Group[], index: number, granularity: Granularity): Map<number, Histogram> {
   const bins = new Map<number, Histogram>()
-  for (const { minute, histograms } of groups) {
-    const histogram = histograms[index]
-    if (histogram == null) continue
+  for (const group of groups) {
+    const histogram = group.histogram(index)
+    if (histogram === null) continue
+    const { minute } = group
     const bin = Math.floor((minute * MS_PER.minute) / MS_PER[granularity]) * MS_PER[granularity]
     const sum = bins.get(bin) ?? new Histogram()
     sum.merge(histogram)
