@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
 import { SidecastError } from '../../errors.ts'
-import type { KafkaDriverName, KafkaSasl } from '../../kafka/driver.ts'
+import { type KafkaConnectionConfig, kafkaConnection } from '../../kafka/connection.ts'
+import type { KafkaDriverName } from '../../kafka/driver.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
 import { createForm, isFormProblem } from '../lines/forms.ts'
 import { createPreset } from '../lines/presets/index.ts'
@@ -11,8 +11,7 @@ import { type KafkaEncoding, type KafkaParts, type KafkaSource, openKafka } from
 import type { KafkaReceiver } from './receiver.ts'
 
 /** One entry of `ingest.kafka`, as the schema gives it. */
-export interface KafkaConfig {
-  readonly brokers: readonly string[]
+export interface KafkaConfig extends KafkaConnectionConfig {
   readonly topics: readonly string[]
   readonly group: string
   readonly encoding: KafkaEncoding
@@ -24,12 +23,6 @@ export interface KafkaConfig {
   readonly session: string
   readonly takeover: string
   readonly fetchMax: string
-  readonly tls: { readonly enabled: boolean; readonly ca: string; readonly cert: string; readonly key: string }
-  readonly sasl: {
-    readonly mechanism: '' | KafkaSasl['mechanism']
-    readonly username: string
-    readonly password: string
-  }
 }
 
 /** Receivers for what the configuration asks for. Throws SC1205 for a form or a file that cannot be used. */
@@ -69,19 +62,6 @@ function sourceOf(config: KafkaConfig, path: string): KafkaSource {
     sessionMs: parseDuration(session)!,
     takeoverMs: parseDuration(takeover)!,
     fetchBytesMax: parseBytes(fetchMax)!,
-    ...(tls.enabled ? { tls: tlsOf(tls, `${path}.tls`) } : {}),
-    ...(sasl.mechanism === '' ? {} : { sasl: { ...sasl, mechanism: sasl.mechanism } }),
+    ...kafkaConnection({ brokers: rest.brokers, tls, sasl }, path),
   }
-}
-
-function tlsOf(tls: KafkaConfig['tls'], path: string): NonNullable<KafkaSource['tls']> {
-  const file = (name: 'ca' | 'cert' | 'key') => {
-    if (tls[name] === '') return {}
-    try {
-      return { [name]: readFileSync(tls[name]) }
-    } catch (cause) {
-      throw new SidecastError('SC1205', `${path}.${name}: ${tls[name]} cannot be read`, { cause })
-    }
-  }
-  return { ...file('ca'), ...file('cert'), ...file('key') }
 }
