@@ -31,7 +31,7 @@ export function kafkaConnection({ brokers, tls, sasl }: KafkaConnectionConfig, p
 
 function tlsOptions(config: ClientTlsConfig, path: string): ConnectionOptions {
   try {
-    return { ...clientTls(config, path).options() }
+    return clientTls(config, path).live()
   } catch (cause) {
     throw new SidecastError('SC1205', cause instanceof Error ? cause.message : String(cause), { cause })
   }

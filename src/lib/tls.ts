@@ -78,6 +78,8 @@ export interface ServerTls extends TlsFiles<TlsOptions> {
 }
 
 export interface ClientTls extends TlsFiles<ClientTlsOptions> {
+  /** For libraries that keep the object and copy it for each connection: its parts are always those of now. */
+  live(): ClientTlsOptions
   /** Whose new connections take the files as they then are. */
   agent(options?: AgentOptions): Agent
 }
@@ -159,6 +161,12 @@ export function clientTls(config: ClientTlsConfig, option: string, timing: TlsTi
     },
     get expiresMs() {
       return files.expiresMs
+    },
+    live() {
+      // Which parts there are is up to the configuration, what they are to the files.
+      const keys = Object.keys(files.options()) as (keyof ClientTlsOptions)[]
+      const getters = keys.map((key) => [key, { enumerable: true, get: () => files.options()[key] }] as const)
+      return Object.defineProperties({}, Object.fromEntries(getters))
     },
     agent: (options = {}) => new LiveAgent(options, files),
   }
