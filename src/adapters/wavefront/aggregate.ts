@@ -117,20 +117,31 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
 
   /** The group of a row, or that of its overflow series at the time of arrival, when there is no room. */
   function groupOf<S>({ series, measures }: Part<S>, number: number, minute: number, kept: readonly string[]): number {
-    if (series.isOverflow(number)) counters.overflow++
     const group = measures.groupOf(number, minute)
     if (group !== null) return group
-    counters.overflow++
     const spare = measures.groupOf(series.overflow(kept), Math.floor(sealedMs / MS_PER_MINUTE), true)
     if (spare === null) throw new Error('an interval of thousands of minutes')
     return spare
   }
 
-  function addBlock(block: NativeBlockColumns): void {
+  /** 1 for rows that count; null when all do. */
+  function select(block: NativeBlockColumns): Uint8Array | null {
     const selected = where.all ? null : where.select(block)
-    const secondary = block.has('secondary') ? block.numbers('secondary') : null
-    const meshOf = mesh.series.resolve(block)
-    const redOf = red === null ? null : red.series.resolve(block)
+    if (!block.has('secondary')) return selected
+    const secondary = block.numbers('secondary')
+    return Uint8Array.from({ length: block.rows }, (_, row) => {
+      if (secondary[row] === 0) return selected === null ? 1 : selected[row]!
+      counters.secondary++
+      return 0
+    })
+  }
+
+  function addBlock(block: NativeBlockColumns): void {
+    const { secondary } = counters
+    const keep = select(block)
+    const repeated = counters.secondary - secondary
+    const meshOf = mesh.series.resolve(block, keep)
+    const redOf = red === null ? null : red.series.resolve(block, keep)
     const minuteOf = minutesOf(block)
     const duration = block.numbers('duration_ns')
     const requestHeaders = block.numbers('request_headers_bytes')
@@ -139,14 +150,10 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
     const responseBody = block.numbers('response_body_bytes')
     const wireReceived = block.numbers('downstream_wire_received')
     const wireSent = block.numbers('downstream_wire_sent')
+    let left = 0
     for (let row = 0; row < block.rows; row++) {
-      counters.read++
-      if (secondary !== null && secondary[row] === 1) {
-        counters.secondary++
-        continue
-      }
-      if (selected !== null && selected[row] === 0) {
-        counters.filtered++
+      if (keep !== null && keep[row] === 0) {
+        left++
         continue
       }
       const number = meshOf[row]!
@@ -154,6 +161,7 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
         counters.skipped++
         continue
       }
+      if (mesh.series.isOverflow(number)) counters.overflow++
       const minute = minuteOf(row)
       const { tcp } = mesh.series.list[number]!
       const group = groupOf(mesh, number, minute, tcp ? KEPT_TCP : KEPT_HTTP)
@@ -172,6 +180,8 @@ export function createWavefrontAggregate(options: AggregateOptions): WavefrontAg
       const kept = red.series.list[span]!.error ? KEPT_ERROR : KEPT_HTTP
       red.measures.observe(groupOf(red, span, minute, kept), SPAN_DURATION, Math.floor(duration[row]! / 1000))
     }
+    counters.read += block.rows
+    counters.filtered += left - repeated
   }
 
   return {

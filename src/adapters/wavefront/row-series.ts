@@ -17,8 +17,11 @@ import { rowColumn } from '../../pipeline/row-values.ts'
  */
 export interface RowSeries<S> {
   readonly list: readonly S[]
-  /** Series number of each row; −1 where `describe` says that the row has none. Valid until the next call. */
-  resolve(block: NativeBlockColumns): Int32Array
+  /**
+   * Series number of each row; −1 where `describe` says that the row has none, and for rows that `keep` leaves out (0), which
+   * make no series. Valid until the next call.
+   */
+  resolve(block: NativeBlockColumns, keep?: Uint8Array | null): Int32Array
   /** Whether a series is one of those that take what the bounds do not let in. */
   isOverflow(series: number): boolean
   /** The one for these texts of the first `kept` columns. */
@@ -144,7 +147,7 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
     list,
     overflow,
     isOverflow: (series) => overflowing.has(series),
-    resolve(block) {
+    resolve(block, keep = null) {
       if (resolved.length < block.rows) resolved = new Int32Array(Math.max(block.rows, 2 * resolved.length))
       const varying: { readonly k: number; readonly numbers: Int32Array }[] = []
       columns.forEach((name, k) => {
@@ -153,6 +156,10 @@ export function createRowSeries<S>(options: RowSeriesOptions<S>): RowSeries<S> {
         else varying.push({ k, numbers })
       })
       for (let row = 0; row < block.rows; row++) {
+        if (keep !== null && keep[row] === 0) {
+          resolved[row] = NO_SERIES
+          continue
+        }
         for (const { k, numbers } of varying) tuple[k] = numbers[row]!
         resolved[row] = find()
       }

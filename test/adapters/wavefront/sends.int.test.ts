@@ -226,14 +226,16 @@ describe('requests', () => {
     const { points, counters } = await send(
       30,
       (entry, k) => {
-        entry.method = k < 10 ? 'GET' : 'POST'
+        entry.method = k >= 20 ? 'GET' : 'POST'
+        // What is left out takes no place among the series.
+        entry.destination.set('service', k >= 20 ? 'checkout' : `other-${k}`)
       },
-      { where: ['method=GET'], tags: ['method', 'node_id'] },
+      { where: ['method=GET'], tags: ['method', 'node_id'], seriesMax: 10 },
     )
     const counts = named(points, '\u2206istio.requestcount.count')
     expect(sumOf(counts)).toBe(10)
     expect(tagsOf(counts[0]!)).toMatchObject({ method: 'GET', node_id: expect.stringContaining('web-1') })
-    expect(counters).toMatchObject({ rows_filtered_total: 20 })
+    expect(counters).toMatchObject({ rows_read_total: 30, rows_filtered_total: 20, rows_overflow_total: 0 })
   })
 })
 
