@@ -269,6 +269,7 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     for (const batch of batches) {
       const at = this.#readings.get(partitionKey(batch.topic, batch.partition))
       if (at === undefined) return this.#giveUp()
+      if (batch.endOffset < at.position) await this.#beginAnew(at, batch)
       at.end = batch.endOffset
       at.doubtUntil ??= batch.endOffset
       taken = (await this.#takeAll(at, batch, ready, going)) && taken
@@ -286,6 +287,18 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     // It will still be newer in a moment.
     if (!taken) await this.#options.clock.sleep(RETRY_MAX_MS, this.#stopping.signal)
     return taken
+  }
+
+  /** The topic was deleted and made again: its offsets begin at 0, and nothing is known of what is in it. */
+  async #beginAnew(at: Reading, batch: RecordBatch): Promise<void> {
+    const { topic, partition } = at
+    this.#options.log.warn(
+      { topic, partition },
+      'a partition ends before where it was read up to: it is read from its beginning',
+    )
+    for (const sender of [...at.unfinished.keys()]) await this.#leave(at, sender, 'abandoned')
+    at.position = batch.records[0]?.offset ?? batch.nextOffset
+    at.doubtUntil = batch.endOffset
   }
 
   /** What is not committed is read again after the next `begin`, and until then nothing is. */

@@ -237,6 +237,16 @@ describe('a writer', () => {
   })
 })
 
+test('a topic that was made again is read from its beginning', async () => {
+  const { begin, take, sent, committed } = await rig()
+  await begin()
+  await take(at(100, parts({ seq: 1 })))
+  expect(committed()).toEqual(['103 103'])
+  await take(at(0, parts({ seq: 2, send: 2 })))
+  expect(sent.map(({ mayBeStored }) => mayBeStored)).toEqual([true, true])
+  expect(committed()).toEqual(['3 3'])
+})
+
 describe('of an edge that was killed', () => {
   test('what it sends again is the same segment, and replaces what it had begun', async () => {
     const { begin, take, sent, receiver, committed } = await rig()
