@@ -6,6 +6,7 @@ import type { AlsReceiver, AlsStream } from './ingest/als/receiver.ts'
 import type { GrpcServer } from './ingest/grpc/index.ts'
 import type { OtlpHttpServer, OtlpReceiver } from './ingest/otlp/index.ts'
 import type { Clock } from './lib/clock.ts'
+import { TLS_REFUSALS } from './lib/tls.ts'
 import type { Adapter } from './pipeline/adapter.ts'
 import type { Delivery } from './pipeline/delivery.ts'
 import type { Journal } from './pipeline/journal.ts'
@@ -15,6 +16,7 @@ import type { ServedLedger } from './pipeline/ledger-served.ts'
 import type { LedgerSource, StatusSource } from './query/ports.ts'
 import type { StatusReport } from './query/schemas.ts'
 import type { Reload } from './reload.ts'
+import type { Safety } from './safety.ts'
 import type { Store } from './store/supervisor.ts'
 import { VERSION } from './version.ts'
 
@@ -40,6 +42,7 @@ export interface StatusParts {
   readonly otlp: OtlpReceiver
   readonly otlpHttp: OtlpHttpServer
   readonly reload: Reload
+  readonly safety: Safety
   /** Of the HTTP server, once it listens. */
   readonly httpAddress: () => string
 }
@@ -337,6 +340,18 @@ class Firsts {
       connectionsOther: other,
       streamsUnimplemented: unknown,
     } = counters
+    const refused = this.#parts.safety.guards.get('grpc')?.counters.refused
+    if (refused !== undefined && refused.plaintext > 0) {
+      return { seen: `${refused.plaintext} connections spoke no TLS`, help: 'the cluster needs a transport_socket' }
+    }
+    const why = TLS_REFUSALS.find((reason) => (refused?.[reason] ?? 0) > 0)
+    if (refused !== undefined && why !== undefined) {
+      return { seen: `${refused[why]} connections were refused: ${why}`, help: 'docs/safety.md says what each means' }
+    }
+    if (counters.streamsUnauthorized > 0) {
+      const seen = `${counters.streamsUnauthorized} streams had no token that allows ingest`
+      return { seen, help: 'initial_metadata of the grpc_service has to have authorization: Bearer TOKEN' }
+    }
     if (tls > 0)
       return { seen: `${tls} connections spoke TLS`, help: `${address} is without TLS: remove the transport socket` }
     if (http1 > 0) {

@@ -144,6 +144,9 @@ export interface RequestsAnswer extends Envelope {
 
 export interface StatusAnswer extends Envelope {
   readonly version: string
+  readonly config: {
+    readonly last_reload: { readonly taken: boolean; readonly reasons: readonly string[] } | null
+  }
   readonly listeners: readonly {
     readonly name: string
     readonly address: string

@@ -169,6 +169,8 @@ function statusText({ figures, status, zone, nowMs, staleSinceMs }: FrameUpdate)
     else if (disk.store_bytes !== null) parts.push(`store ${bytes(disk.store_bytes)}`)
     if (disk.full) parts.push('disk full: nothing more is stored')
     else if (disk.days_left !== null) parts.push(`${Math.floor(disk.days_left)} d left`)
+    const { last_reload: reload } = status.config
+    if (reload?.taken === false) parts.push(`the last reload was refused: ${reload.reasons[0] ?? 'see the log'}`)
     const rejected = status.receivers.reduce((sum, receiver) => sum + receiver.rejected, 0)
     if (rejected > 0) parts.push(`${count(rejected)} entries could not be read`)
   }
