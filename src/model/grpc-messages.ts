@@ -52,6 +52,9 @@ export function countsOf(json: string): readonly [requests: number, responses: n
   } catch {
     return null
   }
+  // Its text, as `%FILTER_STATE(…:PLAIN)%` has it: both counts with a comma between them.
+  const plain = typeof value === 'string' ? /^(\d{1,15}),(\d{1,15})$/.exec(value) : null
+  if (plain !== null) return [Number(plain[1]), Number(plain[2])]
   if (typeof value !== 'object' || value === null) return null
   const fields = value as Readonly<Record<string, unknown>>
   const { value: bytes, '@type': type } = fields

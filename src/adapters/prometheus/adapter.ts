@@ -323,7 +323,9 @@ class IstioMetrics implements PrometheusAdapter {
       }
       const status = grpcStatus[i]!
       const tcp = kindOf === 1
-      const protocol = tcp ? TCP : status >= 0 ? GRPC : 0
+      // A call whose messages were counted is gRPC, though its status be in trailers that are not logged.
+      const told = messages !== null && messages.requests[i]! >= 0
+      const protocol = tcp ? TCP : status >= 0 || told ? GRPC : 0
       let who = whoOf[identity[i]!]!
       if (who === BY_STREAM) who = this.#whoOfGateway(batch, i)
       let series = -1
@@ -351,7 +353,7 @@ class IstioMetrics implements PrometheusAdapter {
       sums[sum + 1]! += received
       sums[sum + 2]! += sent
       if (tcp) continue
-      if (messages !== null && messages.requests[i]! >= 0) {
+      if (told) {
         table.messages[2 * series]! += messages.requests[i]!
         table.messages[2 * series + 1]! += messages.responses[i]!
       }

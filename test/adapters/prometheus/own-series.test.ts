@@ -209,6 +209,7 @@ test.each([
   ['{"@type":"type.googleapis.com/a.FilterObject","value":"CAP/"}', null],
   ['{"@type":"type.googleapis.com/a.FilterObject","value":"CAOa"}', null],
   ['{"request_message_count":"many"}', null],
+  ['"3,12"', [3, 12]],
   ['"text"', null],
   ['not json', null],
 ])('%s are messages %j', (json, counts) => expect(countsOf(json)).toEqual(counts))
