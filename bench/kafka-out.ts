@@ -51,7 +51,7 @@ async function figure(sidecast: Sidecast, name: string): Promise<number> {
 }
 
 async function until(sidecast: Sidecast, name: string, value: number): Promise<void> {
-  for (const end = Date.now() + 300_000; (await figure(sidecast, name)) < value; await sleep(200)) {
+  for (const end = Date.now() + 300_000; (await figure(sidecast, name)) < value; await sleep(500)) {
     if (Date.now() > end) throw new Error(`${name} does not get to ${value}:\n${sidecast.log()}`)
   }
 }

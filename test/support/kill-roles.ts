@@ -31,6 +31,8 @@ export interface KillRolesOptions {
   /** Lines of one request, at most, and ms between two. */
   readonly lines?: number
   readonly everyMs?: number
+  /** No further faults after this long; what has been done by then is told and checked. */
+  readonly faultsMsMax?: number
   readonly onFault?: (text: string) => void
 }
 
@@ -58,7 +60,7 @@ const SESSION = '3s'
 const SMALL = ['adapters.kafka.batchMax=32 KiB', 'adapters.kafka.create.partitions=3', `writer.session=${SESSION}`]
 
 export async function killRoles(options: KillRolesOptions): Promise<KillRolesResult> {
-  const { broker, seed, kills, restarts, driver, onFault = () => {} } = options
+  const { broker, seed, kills, restarts, driver, faultsMsMax = Number.POSITIVE_INFINITY, onFault = () => {} } = options
   const random = seededRandom(seed)
   const dir = mkdtempSync(join(tmpdir(), 'sidecast-roles-'))
   const roles = {
@@ -70,11 +72,16 @@ export async function killRoles(options: KillRolesOptions): Promise<KillRolesRes
   let [edge, writer] = await Promise.all([start('edge'), start('writer')])
   const sending = new Sending(() => edge.http, options, random)
   const killed = { edge: 0, writer: 0, engine: 0 }
+  let restarted = 0
+  const began = performance.now()
   try {
     for (const [k, fault] of faultsOf(kills, restarts, random).entries()) {
+      if (performance.now() - began > faultsMsMax) break
       await sleep(300 + random() * 1700)
-      if (fault === 'restart') await broker.restart(random() < 0.5 ? 'SIGKILL' : 'SIGTERM')
-      else {
+      if (fault === 'restart') {
+        restarted++
+        await broker.restart(random() < 0.5 ? 'SIGKILL' : 'SIGTERM')
+      } else {
         killed[fault]++
         if (fault === 'edge') {
           await edge.kill('SIGKILL')
@@ -98,7 +105,7 @@ export async function killRoles(options: KillRolesOptions): Promise<KillRolesRes
     if (found.stored !== sending.sent) differences.push(`${sending.sent} sent, ${found.stored} stored`)
     if (found.rollupMinutes !== sending.sent) differences.push(`latency_1m counts ${found.rollupMinutes}`)
     if (found.rollupHours !== sending.sent) differences.push(`latency_1h counts ${found.rollupHours}`)
-    return { seed, driver, killed, restarts, sent: sending.sent, ...found, writer: counters, differences }
+    return { seed, driver, killed, restarts: restarted, sent: sending.sent, ...found, writer: counters, differences }
   } finally {
     await sending.stop().catch(() => {})
     await Promise.all([edge.kill('SIGKILL').catch(() => {}), writer.kill('SIGKILL').catch(() => {})])
