@@ -25,7 +25,7 @@ async function run(part: Partial<WavefrontConfig>) {
   const data = join(rig.dir, 'data')
   mkdirSync(data)
   const shared = { journal: rig.journal, clock: systemClock, log: silentLog, data, host: 'host-1', version: '0.0.0' }
-  const adapter = (await openWavefront(wavefrontConfig(part), shared))!
+  const adapter = (await openWavefront(wavefrontConfig({ timeout: '30s', ...part }), shared))!
   for (const stage of adapter.stages) await stage.start()
   onTestFinished(async () => {
     for (const stage of adapter.stages.toReversed()) await stage.stop(AbortSignal.abort())
@@ -69,7 +69,7 @@ describe.each(['tcp', 'http'] as const)('a real proxy over %s', (transport) => {
 it('a real proxy takes hostile names and tags, once they were made fit', async () => {
   const [before, blocked] = [proxy.forwarded.length, proxy.blocked().length]
   const lines = fitLines(1, 1500)
-  const options = { host: '127.0.0.1', port: proxy.port, tracePort: proxy.tracePort, timeoutMs: 10_000, tls: null }
+  const options = { host: '127.0.0.1', port: proxy.port, tracePort: proxy.tracePort, timeoutMs: 30_000, tls: null }
   const transport = createTcpTransport(options)
   for (const [kind, format] of [
     ['metric', 'wavefront'],
