@@ -14,8 +14,6 @@ export interface CompiledIndicator {
   readonly view: View
   /** How rollups count it; null when they lack a column that it names. */
   readonly rollups: RollupMatch | null
-  /** Whether it names a column whose texts the overflow key of rollups does not tell. */
-  readonly isSelective: boolean
 }
 
 export interface RollupMatch {
@@ -52,7 +50,6 @@ export function compileIndicator(indicator: Indicator): CompiledIndicator {
     matches: indicator.matches,
     view: indicator.view,
     rollups: selecting.every((filter) => filter.column.inRollups) ? rollupMatch(match) : null,
-    isSelective: [...selecting, ...match].some((filter) => filter.column.inRollups),
   }
 }
 

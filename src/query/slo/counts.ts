@@ -63,22 +63,22 @@ export function createSloCounter(context: QueryContext, question: Question, at: 
       const planned = groups.map(async (group): Promise<Piece[]> => {
         if (group.length === 0) return []
         const plan = (interval: Interval) => withEverySource(planRollups(interval, null, kept)!, everySource)
-        const whole = plan({ from: group[0]!.from, to: group.at(-1)!.to })
-        const reports = { plan: whole, census: await takeCensus(question, whole, [], now) }
-        return group.map((segment) => {
-          const rows: Plan = { interval: segment, parts: [{ table: 'requests', ...segment }] }
-          return {
-            segment,
-            plan: plan(segment),
-            rows: segment.from >= kept.rows ? withEverySource(rows, everySource) : null,
-            reports,
-          }
-        })
+        const interval = { from: group[0]!.from, to: group.at(-1)!.to }
+        const rows = (of: Interval) => (of.from >= kept.rows ? rowsOf(of, everySource) : null)
+        const reports = await reportsIn(plan(interval), rows(interval))
+        return group.map((segment) => ({ segment, plan: plan(segment), rows: rows(segment), reports }))
       })
       return (await Promise.all(planned)).flat()
     })()
     pieces.set(key, made)
     return made
+  }
+
+  /** Rollups do not name every service there is where they have an overflow key; the rows that are read then do. */
+  async function reportsIn(rollups: Plan, rows: Plan | null): Promise<Piece['reports']> {
+    const census = await takeCensus(question, rollups, [], now)
+    if (!census.overflow || rows === null) return { plan: rollups, census, overflow: census.overflow }
+    return { plan: rows, census: await takeCensus(question, rows, [], now), overflow: true }
   }
 
   return async (slo: Slo): Promise<SloCounts> => {
@@ -90,7 +90,7 @@ export function createSloCounter(context: QueryContext, question: Question, at: 
     const all = await piecesOf(slo.period.ns, everySource)
     const ask = { indicator, view, now }
     const rough = indicator.rollups === null ? [] : await count(question, ask, all, 'rollups')
-    const doubtful = all.filter((piece, k) => isDoubtful(piece, rough[k], indicator))
+    const doubtful = all.filter((piece, k) => isDoubtful(piece, rough[k]))
     const readable = withinRows(doubtful)
     const fine = readable.length === 0 ? [] : await count(question, ask, readable, 'rows')
     const counted = all.map((piece, k): SegmentCounts | null => {
@@ -98,7 +98,7 @@ export function createSloCounter(context: QueryContext, question: Question, at: 
       if (exact !== undefined) return exact
       const one = rough[k]
       if (one === undefined) return null
-      return indicator.isSelective && piece.reports.census.overflow ? withOverflow(one) : one
+      return piece.reports.overflow ? withOverflow(one) : one
     })
     const kept = await horizon
     const sum = (width: Nanos) => sumFrom(cutAt(at - width, kept), cutAt(at, kept), all, counted)
@@ -119,7 +119,12 @@ interface Piece {
   /** Null where rows have expired. */
   readonly rows: Plan | null
   /** What lies in the time around it. */
-  readonly reports: { readonly plan: Plan; readonly census: Census }
+  readonly reports: {
+    readonly plan: Plan
+    readonly census: Census
+    /** Whether rollups hold requests there whose keys are not known. */
+    readonly overflow: boolean
+  }
 }
 
 interface SegmentCounts {
@@ -133,9 +138,8 @@ interface SegmentCounts {
   readonly tables: readonly Part['table'][]
 }
 
-function isDoubtful(piece: Piece, rough: SegmentCounts | undefined, indicator: CompiledIndicator): boolean {
-  if (rough === undefined) return true
-  return rough.badLow !== rough.badHigh || (indicator.isSelective && piece.reports.census.overflow)
+function isDoubtful(piece: Piece, rough: SegmentCounts | undefined): boolean {
+  return rough === undefined || rough.badLow !== rough.badHigh || piece.reports.overflow
 }
 
 /** The newest ones first, as long as there are rows and not too many of them. */
@@ -191,9 +195,8 @@ async function count(
   }
   const selects = gather(pieces, from).map(({ reports, table, places }) => {
     const view = resolveView(ask.view, reports.census, reports.plan, [], now).condition(bindings)
-    const overflow = indicator.isSelective && reports.census.overflow
     const placed = places.map(({ piece, part }) => [piece, partSql(part, bindings)] as const)
-    return tableCounts(table, placed, { ...conditions, view, overflow })
+    return tableCounts(table, placed, { ...conditions, view, overflow: reports.overflow })
   })
   const figures = ['all', 'excluded', 'low', 'high', 'overflow'].map((name) => `toString(sum(part_${name})) AS ${name}`)
   const statement = bindings.statement(
@@ -202,6 +205,10 @@ async function count(
   const found = await question.run<CountRow>(statement, pieces.length, 'too_many_series')
   const byPiece = new Map(found.map((row) => [Number(row.piece), row]))
   return pieces.map((piece, k) => countsOf(byPiece.get(k), indicator, planOf(piece, from).parts))
+}
+
+function rowsOf(interval: Interval, named: readonly string[]): Plan {
+  return withEverySource({ interval, parts: [{ table: 'requests', ...interval }] }, named)
 }
 
 function planOf(piece: Piece, from: 'rollups' | 'rows'): Plan {
@@ -220,7 +227,6 @@ interface Conditions {
 
 interface PieceConditions extends Conditions {
   readonly view: string
-  /** Whether rollups hold requests there whose keys are not known. */
   readonly overflow: boolean
 }
 
