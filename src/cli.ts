@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startApp } from './app.ts'
-import { type ConfigInput, formatFindings, loadConfig, requireConfig } from './config.ts'
+import { type ConfigInput, formatFindings, loadConfig, requireConfig, withoutSecrets } from './config.ts'
 import { SidecastError } from './errors.ts'
 import { createForm, isFormProblem } from './ingest/lines/forms.ts'
 import { nearest } from './lib/nearest.ts'
@@ -162,8 +162,7 @@ async function checkConfigCommand(args: readonly string[], world: World): Promis
     const { loadSlos } = await import('./query/slo/load.ts')
     await loadSlos(config.slo.files)
     if (values.effective === true) {
-      const masked = JSON.stringify(config, (key, value) => (key === 'password' && value !== '' ? '***' : value), 2)
-      world.stdout(`${masked}\n`)
+      world.stdout(`${JSON.stringify(withoutSecrets(config), null, 2)}\n`)
     }
     world.stderr(`${file}: ok\n`)
   }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type Document, isMap, isPair, isScalar, LineCounter, parseDocument, parse as parseYaml } from 'yaml'
+import { otlpFaults } from './adapters/otlp/faults.ts'
 import { checkSafety } from './config-safety.ts'
 import { type Config, configSchema } from './config-schema.ts'
 import { type ErrorCode, SidecastError } from './errors.ts'
@@ -408,6 +409,10 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
       help: 'leave it at 1',
     })
   }
+  for (const { path, message, help } of otlpFaults(config.adapters.otlp, config.ingest.grpc.listen)) {
+    const at = ['adapters', 'otlp', ...path]
+    findings.push({ severity: 'error', code: 'SC1205', ...place(at, false), path: at.join('.'), message, help })
+  }
   const url = config.store.clickhouse.url
   if (url !== '' && !url.split(',').every((one) => /^https?:\/\/[^\s/]+/.test(one.trim()))) {
     findings.push({
@@ -419,6 +424,19 @@ function checkTogether(config: Config, place: Place, findings: Finding[]): void 
       help: 'write http://host:8123 or https://host:8443, or leave it empty for the embedded engine',
     })
   }
+}
+
+/** The configuration as it may be shown: secrets that are set become `***`. */
+export function withoutSecrets(config: Config): unknown {
+  const walk = (schema: Schema | undefined, value: unknown): unknown => {
+    if (schema?.secret === true && typeof value !== 'object') return value === '' ? '' : '***'
+    // Headers have names that may be shown.
+    if (schema?.secret === true) return Object.fromEntries(Object.keys(value ?? {}).map((key) => [key, '***']))
+    if (Array.isArray(value)) return value.map((item) => walk(schema?.items, item))
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, walk(schema?.properties?.[key], item)]))
+  }
+  return walk(configSchema as unknown as Schema, config)
 }
 
 /** Whether the value at a path must not be shown. */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { type Config, isSecret, type LoadedConfig } from './config.ts'
+import { type Config, type Finding, isSecret, type LoadedConfig } from './config.ts'
 import type { Clock } from './lib/clock.ts'
 import type { Log } from './telemetry/log.ts'
 
@@ -83,7 +83,7 @@ export function createReload(options: ReloadOptions): Reload {
     })
     const { config: next, findings } = load()
     const errors = findings.filter(({ severity }) => severity === 'error')
-    if (errors.length > 0) return refused(errors.map(({ place, message, help }) => `${place}  ${message}; ${help}`))
+    if (errors.length > 0) return refused(errors.map(textOf))
     const changes = changesOf(config, next)
     const concerned = parts
       .filter(({ paths, always }) => always || changes.some(({ path }) => paths.some((own) => isBelow(path, own))))
@@ -149,6 +149,11 @@ export function createReload(options: ReloadOptions): Reload {
       return takenMs
     },
   }
+}
+
+/** An option of the command line is named without its value: that may be a secret, and this is seen by many. */
+function textOf({ place, path, message, help }: Finding): string {
+  return `${place.startsWith('--set ') ? `--set ${path}` : place}  ${message}; ${help}`
 }
 
 function isBelow(path: string, own: string): boolean {
