@@ -25,7 +25,7 @@ async function run(part: Partial<WavefrontConfig>) {
   const data = join(rig.dir, 'data')
   mkdirSync(data)
   const shared = { journal: rig.journal, clock: systemClock, log: silentLog, data, host: 'host-1', version: '0.0.0' }
-  const adapter = (await openWavefront(wavefrontConfig({ timeout: '30s', ...part }), shared))!
+  const adapter = (await openWavefront(wavefrontConfig(part), shared))!
   for (const stage of adapter.stages) await stage.start()
   onTestFinished(async () => {
     for (const stage of adapter.stages.toReversed()) await stage.stop(AbortSignal.abort())
