@@ -1,4 +1,4 @@
-import type { OtlpConfig } from '../../src/adapters/otlp/open.ts'
+import type { OtlpConfig } from '../../src/adapters/otlp/faults.ts'
 import { loadConfig } from '../../src/config.ts'
 
 /** Keys of `adapters.otlp`; values as YAML would have them. */

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import type { ChannelCredentials, Client, Metadata, ServiceError } from '@grpc/grpc-js'
 import type { ClientTls, ClientTlsOptions } from '../../lib/tls.ts'
+import type { Endpoint } from '../../otlp/endpoint.ts'
 import { answerOfFailure, answerOfResponse, type ExportAnswer } from './answer.ts'
 
 /**
@@ -33,24 +34,6 @@ export interface OtlpClientOptions {
   readonly userAgent: string
   /** Where the endpoint is `https`. */
   readonly tls: ClientTls
-}
-
-export interface Endpoint {
-  readonly secure: boolean
-  /** `host:port`, as a target of gRPC. */
-  readonly target: string
-}
-
-/** OTLP's port over gRPC. */
-const PORT = 4317
-
-/** `host:port`, `http://…` or `https://…`; null when it is none of them. A bare `host:port` has no TLS. */
-export function parseEndpoint(text: string): Endpoint | null {
-  const match = /^(?:(https?):\/\/)?(\[[0-9a-fA-F:.]+\]|[^[\]:/\s@?#]+)(?::(\d{1,5}))?\/?$/.exec(text)
-  if (match === null) return null
-  const port = match[3] === undefined ? PORT : Number(match[3])
-  if (port < 1 || port > 65_535) return null
-  return { secure: match[1] === 'https', target: `${match[2]}:${port}` }
 }
 
 /** `grpc.default_compression_algorithm`. */

@@ -1,7 +1,7 @@
-import type { Config } from '../../config.ts'
 import { SidecastError } from '../../errors.ts'
 import { clientTls } from '../../lib/tls.ts'
 import { parseBytes, parseDuration } from '../../lib/units.ts'
+import { parseEndpoint } from '../../otlp/endpoint.ts'
 import type { RowSignal } from '../../otlp/row-requests.ts'
 import { type TailRules, tailRulesOf } from '../../otlp/tail-rules.ts'
 import type { Adapter, AdapterShared } from '../../pipeline/adapter.ts'
@@ -10,23 +10,18 @@ import { createIntervalDelivery } from '../../pipeline/interval-delivery.ts'
 import { createRollupAggregate } from '../../pipeline/rollup-aggregate.ts'
 import { requireRowFilter } from '../../pipeline/row-filter.ts'
 import type { SegmentSink, Stage } from '../../pipeline/sink.ts'
-import { createOtlpClient, parseEndpoint } from './client.ts'
+import { createOtlpClient } from './client.ts'
+import { type OtlpConfig, otlpFaults } from './faults.ts'
 import { createMetricsSink } from './metrics-sink.ts'
 import { createRowsSink } from './rows-sink.ts'
 import { createSelfTraces, type SelfTraces } from './self-traces.ts'
 
-export type OtlpConfig = Config['adapters']['otlp']
-
 /** `adapters.otlp`; null without an endpoint. A sink, a cursor and a channel for each signal: none waits for another. */
 export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promise<Adapter | null> {
   if (config.endpoint === '') return null
-  const endpoint = parseEndpoint(config.endpoint)
-  if (endpoint === null) {
-    throw new SidecastError('SC1205', `adapters.otlp.endpoint is ${JSON.stringify(config.endpoint)}`, {
-      help: 'host:port, http://host:port or https://host:port; the port of OTLP over gRPC is 4317',
-    })
-  }
-  checkHeaders(config.headers)
+  const [fault] = otlpFaults(config, '')
+  if (fault !== undefined) throw new SidecastError('SC1205', fault.message, { help: fault.help })
+  const endpoint = parseEndpoint(config.endpoint)!
   const { clock, log, journal, host, version } = shared
   const filter = requireRowFilter('adapters.otlp.where', config.where, clock)
   const requestBytesMax = parseBytes(config.requestMax)!
@@ -80,7 +75,7 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
       journal,
       clock,
       log,
-      intervalMs: intervalOf(interval),
+      intervalMs: parseDuration(interval)!,
     })
     stages.push(closing(client), sink, delivery)
     deliveries.push(delivery)
@@ -92,28 +87,6 @@ export async function openOtlp(config: OtlpConfig, shared: AdapterShared): Promi
     stages,
     deliveries,
     counters: () => Object.assign({}, ...counts.map((count) => count())),
-  }
-}
-
-/** Shorter ones are more points than anybody stores. */
-const INTERVAL_MS_MIN = 100
-
-function intervalOf(text: string): number {
-  const ms = parseDuration(text)!
-  if (ms >= INTERVAL_MS_MIN) return ms
-  throw new SidecastError('SC1205', `adapters.otlp.metrics.interval is ${text}`, {
-    help: `write ${INTERVAL_MS_MIN} ms or more; 1m is usual`,
-  })
-}
-
-/** What gRPC takes as metadata; a later failure would be one of every request. */
-function checkHeaders(headers: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(headers)) {
-    if (/^[0-9A-Za-z_.-]+$/.test(name) && !/-bin$/i.test(name) && !/^grpc-/i.test(name) && /^[ -~]*$/.test(value))
-      continue
-    throw new SidecastError('SC1205', `adapters.otlp.headers: ${JSON.stringify(name)} cannot be a header of gRPC`, {
-      help: 'letters, digits, - _ . and a value of printable ASCII; no grpc-… and no …-bin',
-    })
   }
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { answerOfFailure, answerOfResponse } from '../../../src/adapters/otlp/answer.ts'
-import { parseEndpoint } from '../../../src/adapters/otlp/client.ts'
+import { parseEndpoint } from '../../../src/otlp/endpoint.ts'
 import { encodeResponse } from '../../support/otlp-proto.ts'
 import { statusDetails } from '../../support/otlp-status.ts'
 
