@@ -22,5 +22,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
   scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
   wavefront: 'requests into the lines of an interval, and into spans: --rows 200000',
+  'mesh-scrape': 'a scrape of /metrics/mesh over HTTP, in each form: --series 100000',
+  cardinality: 'hostile label values: memory, totals, offenders: --values 10000000',
   'idle-streams': '2 000 streams that say little',
 })
