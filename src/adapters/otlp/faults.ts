@@ -25,7 +25,7 @@ export function otlpFaults(config: OtlpConfig, ownAddress: string): OtlpFault[] 
   if (target === undefined) {
     const help = 'host:port, http://host:port or https://host:port; the port of OTLP over gRPC is 4317'
     fault('endpoint', JSON.stringify(endpoint), help)
-  } else if (target === ownAddress.replace(/^localhost:/, '127.0.0.1:').replace(/^0\.0\.0\.0:/, '127.0.0.1:')) {
+  } else if (onLoopback(target) === onLoopback(ownAddress)) {
     fault('endpoint', `${endpoint} is this process itself`, 'what is sent would come in again, for ever')
   }
   for (const [name, value] of Object.entries(headers)) {
@@ -39,6 +39,9 @@ export function otlpFaults(config: OtlpConfig, ownAddress: string): OtlpFault[] 
   }
   return faults
 }
+
+/** An address of this machine by the one name that all of them have here. */
+const onLoopback = (address: string): string => address.replace(/^(?:localhost|0\.0\.0\.0|\[::1?\]):/, '127.0.0.1:')
 
 /** What gRPC takes as metadata; a later failure would be one of every request. */
 function isHeader(name: string, value: string): boolean {
