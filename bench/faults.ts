@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util'
+import { startKafkaTarget } from './faults/kafka-target.ts'
 import { createPlan } from './faults/plan.ts'
 import { runReal } from './faults/real.ts'
 import { createRealPlan } from './faults/real-plan.ts'
 import { type RunResult, runWire } from './faults/wire.ts'
 
 /**
- * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--verbose]`: seeded faults, and what must hold after
+ * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--verbose]`: seeded faults, and what must hold after
  * each run. Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
  */
 const { values } = parseArgs({
@@ -13,13 +14,15 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     level: { type: 'string', default: 'wire' },
+    kafka: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
 const { level } = values
-const planOf = level === 'real' ? createRealPlan : createPlan
+const kafka = values.kafka ? await startKafkaTarget() : null
+const planOf = (seed: number) => (level === 'real' ? createRealPlan(seed, values.kafka) : createPlan(seed))
 const run = (seed: number): Promise<RunResult> =>
-  level === 'real' ? runReal(createRealPlan(seed)) : runWire(createPlan(seed))
+  level === 'real' ? runReal(createRealPlan(seed, values.kafka), kafka) : runWire(createPlan(seed))
 const first = Number(values.seed)
 const runs = Number(values.runs)
 const began = performance.now()
@@ -33,7 +36,7 @@ for (let seed = first; seed < first + runs; seed++) {
   total.damaged += result.damage.length
   total.rowsLost += result.rowsLost
   total.repeated += Object.values(result.repeated).reduce((sum, n) => sum + n, 0)
-  const again = `node bench/faults.ts --level ${level} --runs 1 --seed ${seed} --verbose`
+  const again = `node bench/faults.ts --level ${level}${values.kafka ? ' --kafka' : ''} --runs 1 --seed ${seed} --verbose`
   if (result.differences.length > 0) {
     failed.push(seed)
     console.log(JSON.stringify({ ...result, again, plan: planOf(seed) }))
@@ -52,4 +55,5 @@ console.log(
     failed,
   }),
 )
+await kafka?.stop()
 process.exitCode = failed.length === 0 ? 0 : 1

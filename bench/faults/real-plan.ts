@@ -20,6 +20,8 @@ export type RealStep =
   | { readonly do: 'store connection'; readonly mode: ConnectionMode }
   | { readonly do: 'connection'; readonly target: number; readonly mode: ConnectionMode }
   | { readonly do: 'target'; readonly target: number; readonly mode: TargetMode }
+  | { readonly do: 'kafka connection'; readonly mode: ConnectionMode }
+  | { readonly do: 'restart kafka'; readonly signal: 'SIGTERM' | 'SIGKILL' }
   | { readonly do: 'second writer' }
   /** Something else fills the disk that the journal is on, and gives the room back after so long. */
   | { readonly do: 'fill disk'; readonly ms: number }
@@ -37,7 +39,8 @@ export interface RealPlan {
 
 const TARGETS = ['otlp', 'wavefront-http', 'remote-write'] as const
 
-export function createRealPlan(seed: number): RealPlan {
+/** `kafka`: with a real broker among the targets. */
+export function createRealPlan(seed: number, kafka = false): RealPlan {
   const random = seededRandom(seed)
   const store = random() < 0.5 ? 'embedded' : 'server'
   const targets = TARGETS.filter(() => random() < 0.5)
@@ -46,6 +49,13 @@ export function createRealPlan(seed: number): RealPlan {
   while (steps.length < length) {
     const step = chooseStep(random, store, targets.length)
     if (step !== null) steps.push({ afterMs: 100 + below(random, 500), step })
+  }
+  if (!kafka) return { seed, store, targets, steps }
+  for (let k = 0; k < 3; k++) {
+    const mode = CONNECTION_MODES[below(random, CONNECTION_MODES.length)]!
+    const signal = random() < 0.5 ? 'SIGKILL' : 'SIGTERM'
+    const step: RealStep = random() < 0.3 ? { do: 'restart kafka', signal } : { do: 'kafka connection', mode }
+    steps.splice(below(random, steps.length + 1), 0, { afterMs: 100 + below(random, 500), step })
   }
   return { seed, store, targets, steps }
 }

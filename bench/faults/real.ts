@@ -9,6 +9,7 @@ import { silentLog } from '../../src/telemetry/log.ts'
 import { type Sidecast, startSidecast } from '../../test/support/sidecast.ts'
 import { childrenOf } from '../support/process-figures.ts'
 import { damageJournal } from './damage.ts'
+import type { KafkaTarget } from './kafka-target.ts'
 import { type FaultProxy, startFaultProxy } from './proxy.ts'
 import type { RealPlan, RealStep } from './real-plan.ts'
 import { type Sender, startSender } from './sender.ts'
@@ -24,9 +25,9 @@ import type { RunResult } from './wire.ts'
  *   - no target lacks one, and the ledger's books are closed: received = delivered + rejected + dropped, nothing held;
  *   - SIGTERM ends it with 0.
  */
-export async function runReal(plan: RealPlan): Promise<RunResult> {
+export async function runReal(plan: RealPlan, kafka: KafkaTarget | null = null): Promise<RunResult> {
   const began = performance.now()
-  const run = new RealRun(plan, mkdtempSync(join(tmpdir(), 'sidecast-fault-')))
+  const run = new RealRun(plan, mkdtempSync(join(tmpdir(), 'sidecast-fault-')), kafka)
   try {
     await run.begin()
     for (const { afterMs, step } of plan.steps) {
@@ -64,6 +65,7 @@ interface AdapterFigures {
 class RealRun {
   readonly differences: string[] = []
   readonly #plan: RealPlan
+  readonly #kafka: KafkaTarget | null
   readonly #dir: string
   readonly #data: string
   readonly #configFile: string
@@ -80,8 +82,9 @@ class RealRun {
   readonly #damage: string[] = []
   readonly #repeated: Record<string, number> = {}
 
-  constructor(plan: RealPlan, dir: string) {
+  constructor(plan: RealPlan, dir: string, kafka: KafkaTarget | null) {
     this.#plan = plan
+    this.#kafka = kafka
     this.#dir = dir
     this.#data = join(dir, 'data')
     this.#configFile = join(dir, 'sidecast.yaml')
@@ -105,7 +108,7 @@ class RealRun {
   }
 
   async #start(): Promise<void> {
-    const set = [...SETTINGS]
+    const set = [...SETTINGS, ...(this.#kafka?.settings(this.#plan.seed) ?? [])]
     if (this.#engine !== null && this.#engineProxy !== null) {
       const { username, password } = this.#engine.credentials.writer
       set.push(
@@ -162,6 +165,10 @@ class RealRun {
         return this.#proxies[step.target % this.#proxies.length]!.set(step.mode)
       case 'target':
         return this.#targets[step.target % this.#targets.length]!.behave(step.mode)
+      case 'kafka connection':
+        return this.#kafka!.proxy.set(step.mode)
+      case 'restart kafka':
+        return this.#kafka!.broker.restart(step.signal)
       case 'second writer':
         if ((await exitCodeOf(this.#data)) !== 1)
           this.differences.push('a second process on the directory did not exit 1')
@@ -184,6 +191,7 @@ class RealRun {
 
   async heal(): Promise<void> {
     await this.#engineProxy?.set('pass')
+    await this.#kafka?.proxy.set('pass')
     for (const target of this.#targets) await target.behave('accept')
     for (const proxy of this.#proxies) await proxy.set('pass')
     await this.#sender!.stop()
@@ -221,6 +229,12 @@ class RealRun {
     if (minutes !== rows || hours !== rows) {
       this.differences.push(`rollups count ${minutes} and ${hours}, there are ${rows} rows`)
     }
+    if (this.#kafka !== null) {
+      const { numbers, total } = await this.#kafka.took(this.#plan.seed)
+      const found = numbers!.size
+      if (found < sent - this.#rowsLost || found > sent) this.differences.push(`Kafka has ${found} of ${sent}`)
+      this.#repeated.kafka = total - found
+    }
     for (const target of this.#targets) {
       if (target.name === 'remote-write') continue
       const { total } = target.took(0)
@@ -255,6 +269,7 @@ class RealRun {
 
   async end(): Promise<void> {
     const sending = this.#sender?.stop()
+    await this.#kafka?.proxy.set('pass')
     await this.#sidecast?.close()
     this.#url = 'http://127.0.0.1:1'
     await Promise.race([sending, sleep(1000)])
@@ -270,7 +285,7 @@ class RealRun {
     return {
       level: 'real',
       seed: this.#plan.seed,
-      targets: [this.#plan.store, ...this.#plan.targets],
+      targets: [this.#plan.store, ...this.#plan.targets, ...(this.#kafka === null ? [] : ['kafka'])],
       steps: this.#plan.steps.length,
       written: sent,
       fsynced: sent,

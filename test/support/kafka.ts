@@ -31,7 +31,13 @@ const START_MS = 60_000
 /** Any 16 bytes as base64url: names the cluster. */
 const CLUSTER_ID = 'c2lkZWNhc3QtdGVzdC0wMQ'
 
-export async function startKafka(): Promise<KafkaBroker> {
+/** A second listener, whose clients are told to come back by another port: that of what stands in between. */
+export interface Detour {
+  readonly listen: number
+  readonly advertise: number
+}
+
+export async function startKafka(options: { readonly detour?: Detour } = {}): Promise<KafkaBroker> {
   registerCodecs()
   const libs = await kafka()
   const jvm = await java()
@@ -39,7 +45,7 @@ export async function startKafka(): Promise<KafkaBroker> {
   const [port, controller] = [await freePort(), await freePort()]
   const address = `127.0.0.1:${port}`
   const properties = join(dir, 'server.properties')
-  writeFileSync(properties, propertiesOf(dir, address, controller))
+  writeFileSync(properties, propertiesOf(dir, address, controller, options.detour))
   const common = ['-XX:+UseSerialGC', '-Xshare:auto', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error']
   const classPath = ['-cp', join(libs, '*')]
   const format = ['-Xmx128m', ...common, ...classPath, 'kafka.tools.StorageTool']
@@ -110,14 +116,14 @@ export async function startKafka(): Promise<KafkaBroker> {
   }
 }
 
-const propertiesOf = (dir: string, address: string, controller: number): string => `
+const propertiesOf = (dir: string, address: string, controller: number, detour: Detour | undefined): string => `
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controller}
-listeners=PLAINTEXT://${address},CONTROLLER://127.0.0.1:${controller}
-advertised.listeners=PLAINTEXT://${address}
+listeners=PLAINTEXT://${address},CONTROLLER://127.0.0.1:${controller}${detour === undefined ? '' : `,DETOUR://127.0.0.1:${detour.listen}`}
+advertised.listeners=PLAINTEXT://${address}${detour === undefined ? '' : `,DETOUR://127.0.0.1:${detour.advertise}`}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs=${join(dir, 'logs')}
 num.partitions=1
@@ -134,7 +140,7 @@ group.min.session.timeout.ms=1000
 message.max.bytes=8388608
 `
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once('error', reject)
