@@ -25,10 +25,13 @@ export async function openRequestsRig(
     dir?: string
     journal?: Partial<JournalOptions>
     sides?: (lane: () => Lane) => readonly SideSource[]
+    /** Called with what has to be done in the end; by default the end of the test. */
+    onEnd?: (work: () => unknown) => void
   } = {},
 ): Promise<RequestsRig> {
+  const { onEnd = onTestFinished } = options
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'sidecast-requests-'))
-  if (options.dir === undefined) onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+  if (options.dir === undefined) onEnd(() => rmSync(dir, { recursive: true, force: true }))
   // Sealed by the test alone: a lane whose clock has come to the end finds every segment old.
   let sealing = false
   const rig = await openLinesRig(dir, {
@@ -63,7 +66,7 @@ export async function openRequestsRig(
       throw new Error('the segment is gone')
     },
   }
-  onTestFinished(() => rig.stop())
+  onEnd(() => rig.stop())
   return whole
 }
 

@@ -1,9 +1,11 @@
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer as createHttpServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createServer as createTlsServer } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { type ClickHouse, createClickHouse } from '../../../src/adapters/clickhouse/client.ts'
 import { migrate } from '../../../src/adapters/clickhouse/migrations.ts'
@@ -11,8 +13,10 @@ import { createShardedSink, readShardLayout, type ShardLayout } from '../../../s
 import { type ClickHouseSink, createClickHouseSink } from '../../../src/adapters/clickhouse/sink.ts'
 import { discoverShards, shardOf } from '../../../src/adapters/clickhouse/topology.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
+import { clientTls } from '../../../src/lib/tls.ts'
 import type { Segment } from '../../../src/pipeline/segment.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
+import { makeCertificates } from '../../support/certificates.ts'
 import {
   createTestDatabase,
   disagreements,
@@ -21,24 +25,25 @@ import {
   storedBySegment,
   type TestDatabase,
 } from '../../support/clickhouse.ts'
-import { createSegmentMaker } from '../../support/segments.ts'
+import { openRequestsRig } from '../../support/requests-rig.ts'
 import { startTestStore, type TestStore } from '../../support/store.ts'
 
 /** Two engines: the shards of a cluster. What is between servers (Keeper, Distributed) is not here. */
 let engines: TestStore[]
 /** The same ones for every test: each has databases of its own. */
 let pool: Segment[]
+const ending: (() => unknown)[] = []
 const POOL = 12
 const ROWS = 200
 
 beforeAll(async () => {
   engines = [await startTestStore({ keep: true }), await startTestStore({ keep: true })]
-  const maker = await createSegmentMaker(engines[0]!.writer, engines[0]!.dir)
-  const fromSeconds = Math.floor(Date.now() / 1000) - 600
+  const rig = await openRequestsRig({ onEnd: (work) => ending.push(work) })
   pool = []
-  for (let seq = 1; seq <= POOL; seq++) pool.push(await maker.make({ seq, rows: ROWS, fromSeconds, spanSeconds: 90 }))
+  for (let seq = 1; seq <= POOL; seq++) pool.push(await rig.seal(ROWS))
 }, 60_000)
 afterAll(async () => {
+  for (const work of ending.reverse()) await work()
   await Promise.all(engines.map((engine) => engine.stop()))
 })
 
@@ -348,6 +353,38 @@ describe('replicas of a shard', () => {
     expect([...(await storedBySegment(database)).values()]).toEqual(all.map(() => ROWS))
     expect(await sink.settle(never)).toEqual(ACCEPTED)
     expect(await disagreements(database)).toEqual([])
+  })
+
+  it('are reached over TLS by those who know their authority, and by nobody else', async () => {
+    const certificates = makeCertificates()
+    onTestFinished(() => certificates.remove())
+    const { cert, key } = certificates.pair('server')
+    const target = new URL(engines[0]!.store.url)
+    const server = createTlsServer({ cert: readFileSync(cert), key: readFileSync(key) }, (from) => {
+      const to = connect(Number(target.port), target.hostname)
+      from.pipe(to).pipe(from)
+      for (const [socket, other] of [[from, to] as const, [to, from] as const]) {
+        socket.on('error', () => {})
+        socket.on('close', () => other.destroy())
+      }
+    })
+    await listening(server)
+    onTestFinished(() => void server.close())
+    const url = `https://localhost:${(server.address() as AddressInfo).port}`
+    const asking = (ca: string) => {
+      const tls = clientTls({ ca }, 'store.clickhouse.tls')
+      const clickhouse = createClickHouse({
+        url,
+        database: 'system',
+        ...engines[0]!.store.credentials.writer,
+        log: silentLog,
+        tls,
+      })
+      onTestFinished(() => clickhouse.close())
+      return clickhouse.query<{ n: number }>({ sql: 'SELECT 1 AS n', params: {} }, { signal: never })
+    }
+    expect((await asking(certificates.ca)).rows).toEqual([{ n: 1 }])
+    await expect(asking('')).rejects.toMatchObject({ code: 'SC4103', message: expect.stringContaining('certificate') })
   })
 
   it('are found in system.clusters, with protocol and port of the URL that was asked', async () => {
