@@ -6,7 +6,7 @@ import { createRealPlan } from './faults/real-plan.ts'
 import { type RunResult, runWire } from './faults/wire.ts'
 
 /**
- * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--verbose]`: seeded faults, and what must hold after
+ * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--seconds 600] [--verbose]`: seeded faults, and what must hold after
  * each run. Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
  */
 const { values } = parseArgs({
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     level: { type: 'string', default: 'wire' },
     kafka: { type: 'boolean', default: false },
+    seconds: { type: 'string', default: 'Infinity' },
     verbose: { type: 'boolean', default: false },
   },
 })
@@ -28,7 +29,12 @@ const runs = Number(values.runs)
 const began = performance.now()
 const total = { written: 0, fsynced: 0, kills: 0, damaged: 0, rowsLost: 0, repeated: 0 }
 const failed: number[] = []
-for (let seed = first; seed < first + runs; seed++) {
+let done = 0
+for (
+  let seed = first;
+  seed < first + runs && performance.now() - began < Number(values.seconds) * 1000;
+  seed++, done++
+) {
   const result = await run(seed)
   total.written += result.written
   total.fsynced += result.fsynced
