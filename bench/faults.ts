@@ -6,8 +6,11 @@ import { createRealPlan } from './faults/real-plan.ts'
 import { type RunResult, runWire } from './faults/wire.ts'
 
 /**
- * `node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--seconds 600] [--verbose]`: seeded faults, and what must hold after
- * each run. Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
+ * Seeded faults, and what must hold after each run:
+ *
+ *   node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--seconds 600] [--verbose]
+ *
+ * Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
  */
 const { values } = parseArgs({
   options: {
@@ -29,12 +32,10 @@ const runs = Number(values.runs)
 const began = performance.now()
 const total = { written: 0, fsynced: 0, kills: 0, damaged: 0, rowsLost: 0, repeated: 0 }
 const failed: number[] = []
+const inTime = (): boolean => performance.now() - began < Number(values.seconds) * 1000
 let done = 0
-for (
-  let seed = first;
-  seed < first + runs && performance.now() - began < Number(values.seconds) * 1000;
-  seed++, done++
-) {
+for (; done < runs && inTime(); done++) {
+  const seed = first + done
   const result = await run(seed)
   total.written += result.written
   total.fsynced += result.fsynced
@@ -54,8 +55,8 @@ console.log(
   JSON.stringify({
     bench: 'faults',
     level,
-    runs,
-    seeds: [first, first + runs - 1],
+    runs: done,
+    seeds: [first, first + done - 1],
     seconds,
     ...total,
     failed,
