@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Clock } from '../../lib/clock.ts'
 import type { Segment, SegmentTable } from '../../pipeline/segment.ts'
 import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
@@ -36,6 +37,7 @@ export interface CopySinkOptions {
   readonly prepare: (signal: AbortSignal) => Promise<readonly Copy[]>
   readonly readsFiles?: boolean
   readonly insertTimeoutMs: number
+  readonly clock: Pick<Clock, 'now'>
   readonly log: Log
 }
 
@@ -60,7 +62,7 @@ class Sink implements CopySink {
   }
 
   async start(): Promise<void> {
-    this.#startedMs = Date.now()
+    this.#startedMs = this.#options.clock.now()
   }
 
   async stop(_deadline: AbortSignal): Promise<void> {

@@ -52,6 +52,7 @@ export function openClickHouseCopies(config: CopiesConfig, shared: AdapterShared
     copies: [...otel, ...own],
     prepare: (signal) => prepareCopies({ clickhouse, otel, own, config, signal }),
     insertTimeoutMs: parseDuration(config.insertTimeout)!,
+    clock,
     log,
   })
   const delivery = createDelivery({ sink, journal, clock, log })

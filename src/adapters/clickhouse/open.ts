@@ -173,7 +173,11 @@ async function openCluster(options: OpenOptions): Promise<ClickHouseStore> {
   return {
     reader,
     all,
-    sink: createShardedSink({ shards: stores, layout: await readShardLayout(data, shards.length) }),
+    sink: createShardedSink({
+      shards: stores,
+      layout: await readShardLayout(data, shards.length),
+      clock: options.clock,
+    }),
     disk: createShardedRetention(stores.map(({ disk }) => disk)),
     async migrate(signal) {
       const local = connect({ url: urls, database: localDatabase })

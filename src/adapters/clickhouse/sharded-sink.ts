@@ -1,5 +1,6 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Clock } from '../../lib/clock.ts'
 import { SOURCE_TABLES } from '../../model/schema.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import type { Outcome } from '../../pipeline/sink.ts'
@@ -24,6 +25,7 @@ export interface ShardedSinkOptions {
   readonly shards: readonly ShardStore[]
   /** Whether a process before this one may have sent segments to other shards. */
   readonly layout: ShardLayout
+  readonly clock: Pick<Clock, 'now'>
 }
 
 export interface ShardStore {
@@ -41,7 +43,7 @@ export interface ShardLayout {
 
 const LOOKUP_TIMEOUT_MS = 60_000
 
-export function createShardedSink({ shards, layout }: ShardedSinkOptions): ClickHouseSink {
+export function createShardedSink({ shards, layout, clock }: ShardedSinkOptions): ClickHouseSink {
   const sinks = shards.map(({ sink }) => sink)
   let startedMs = 0
   let moved = !layout.same
@@ -64,7 +66,7 @@ export function createShardedSink({ shards, layout }: ShardedSinkOptions): Click
   return {
     name: 'clickhouse',
     async start() {
-      startedMs = Date.now()
+      startedMs = clock.now()
       for (const sink of sinks) await sink.start()
     },
     async stop(deadline) {

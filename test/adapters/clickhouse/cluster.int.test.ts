@@ -142,7 +142,7 @@ async function shard(
 }
 
 async function cluster(shards: readonly Shard[], layout = SAME): Promise<ClickHouseSink> {
-  const sink = createShardedSink({ shards, layout })
+  const sink = createShardedSink({ shards, layout, clock: systemClock })
   await sink.start()
   return sink
 }

@@ -5,6 +5,7 @@ import type { Copy } from '../../../src/adapters/clickhouse/copies.ts'
 import { createCopySink } from '../../../src/adapters/clickhouse/copy-sink.ts'
 import { openClickHouseCopies, prepareCopies } from '../../../src/adapters/clickhouse/open-copies.ts'
 import { otelCopies } from '../../../src/adapters/clickhouse/otel-copies.ts'
+import { systemClock } from '../../../src/lib/clock.ts'
 import type { Segment } from '../../../src/pipeline/segment.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createTestDatabase, never, startCuttingProxy, type TestDatabase } from '../../support/clickhouse.ts'
@@ -50,6 +51,7 @@ async function copying(
     // The engine takes no streams of rows into a SELECT; what it reads from the file is the same.
     readsFiles: true,
     insertTimeoutMs: 30_000,
+    clock: systemClock,
     log: silentLog,
   })
   await sink.start()
@@ -225,6 +227,7 @@ describe('statements to a server', () => {
       copies,
       prepare: async () => copies,
       insertTimeoutMs: 5000,
+      clock: systemClock,
       log: silentLog,
     })
     await sink.start()
