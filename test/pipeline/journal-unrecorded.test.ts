@@ -7,7 +7,7 @@ import { openRequestsRig } from '../support/requests-rig.ts'
 /** A segment of three blocks of requests, with a bit of its manifest's line flipped. */
 async function damaged(line: number) {
   const rig = await openRequestsRig()
-  const segment = await rig.seal(2500)
+  const segment = await rig.seal(2100)
   const requests = segment.tables.find(({ table }) => table === 'requests')!
   expect(requests.blocks).toBe(3)
   const dir = dirname(requests.file)
@@ -23,7 +23,7 @@ async function damaged(line: number) {
 test.each([
   [0, 1000],
   [1, 1000],
-  [2, 500],
+  [2, 100],
 ])('rows of a block whose line %i is damaged are told to be lost', async (line, rows) => {
   expect(await damaged(line)).toEqual({ rows, lost: [rows] })
 })
