@@ -10,7 +10,8 @@ import type { OutLabel } from './series.ts'
  *
  *   series.log   <first 8 hex digits of the SHA-256 of the JSON> <JSON>\n, the last line of an id counts
  *
- * Written anew at the start, without what was not told for two days.
+ * Written anew at the start and once a day, without what was not told for two days: so neither the file nor memory grows
+ * by series that come and go.
  */
 export interface KnownSeries {
   readonly name: string
@@ -32,6 +33,8 @@ export interface SeriesLog {
   /** On disk at the next `save`. */
   set(id: string, series: KnownSeries): void
   save(): Promise<void>
+  /** A new day (since the epoch) has begun. */
+  turn(day: number): Promise<void>
   readonly size: number
   /** Lines that were damaged when it was read. */
   readonly damaged: number
@@ -41,16 +44,8 @@ const DAYS_KEPT = 2
 
 export async function openSeriesLog(path: string, today: number): Promise<SeriesLog> {
   const { known, damaged } = parse(await readFile(path, 'utf8').catch(() => ''))
-  for (const [id, series] of known) if (series.day < today - DAYS_KEPT) known.delete(id)
   await mkdir(dirname(path), { recursive: true })
-  const fresh = await open(`${path}.new`, 'w')
-  await fresh.writeFile([...known].map(([id, series]) => line(id, series)).join(''))
-  await fresh.datasync()
-  await fresh.close()
-  await rename(`${path}.new`, path)
-  const directory = await open(dirname(path), 'r')
-  await directory.sync()
-  await directory.close()
+  await writeAnew(path, known, today)
   let unsaved = ''
   /** An append failed, perhaps in the middle of a line. */
   let torn = false
@@ -63,6 +58,11 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
     set(id, series) {
       known.set(id, series)
       unsaved += line(id, series)
+    },
+    async turn(day) {
+      await writeAnew(path, known, day)
+      unsaved = ''
+      torn = false
     },
     async save() {
       if (unsaved === '') return
@@ -82,6 +82,22 @@ export async function openSeriesLog(path: string, today: number): Promise<Series
       unsaved = unsaved.slice(text.length)
     },
   }
+}
+
+/** Without series that were not told lately; the file is the old one or the new one, whole. */
+async function writeAnew(path: string, known: Map<string, KnownSeries>, today: number): Promise<void> {
+  for (const [id, series] of known) if (series.day < today - DAYS_KEPT) known.delete(id)
+  const fresh = await open(`${path}.new`, 'w')
+  try {
+    await fresh.writeFile([...known].map(([id, series]) => line(id, series)).join(''))
+    await fresh.datasync()
+  } finally {
+    await fresh.close()
+  }
+  await rename(`${path}.new`, path)
+  const directory = await open(dirname(path), 'r')
+  await directory.sync()
+  await directory.close()
 }
 
 function line(id: string, series: KnownSeries): string {

@@ -86,6 +86,8 @@ class Sink implements RemoteWriteSink {
   #progress = { segment: '', done: 0, refused: null as Error | null }
   #metadataMs = Number.NEGATIVE_INFINITY
   #outOfOrderLogged = false
+  /** Of the segment that was sent last. */
+  #day = Number.NEGATIVE_INFINITY
 
   constructor(options: RemoteWriteSinkOptions) {
     this.#options = options
@@ -95,7 +97,9 @@ class Sink implements RemoteWriteSink {
 
   async start(): Promise<void> {
     const { seriesPath, clock } = this.#options
-    this.#known ??= await openSeriesLog(seriesPath, Math.floor(clock.now() / MS_PER_DAY))
+    const today = Math.floor(clock.now() / MS_PER_DAY)
+    this.#known ??= await openSeriesLog(seriesPath, today)
+    this.#day = today
     this.counters.series_log_damaged_total = this.#known.damaged
     this.counters.series_known = this.#known.size
   }
@@ -122,7 +126,10 @@ class Sink implements RemoteWriteSink {
       if (sent.status === 'refused') progress.refused ??= new Error(this.#lastRefusal)
     }
     // Before the cursor moves: whoever reads on from it needs the labels.
-    await known.save()
+    const day = Math.floor(segment.sealedMs / MS_PER_DAY)
+    if (day > this.#day) await known.turn(day)
+    else await known.save()
+    this.#day = Math.max(day, this.#day)
     return progress.refused === null ? { status: 'accepted' } : { status: 'rejected', error: progress.refused }
   }
 
