@@ -1,7 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { createAlsClient } from '../src/demo/als-client.ts'
+import type { LogEntry } from '../src/demo/als-encode.ts'
 import { startSidecast } from '../test/support/sidecast.ts'
 
 /**
@@ -9,10 +11,11 @@ import { startSidecast } from '../test/support/sidecast.ts'
  *
  *   node bench/fairness.ts [--others 9] [--rate 1000] [--times 20 | --times max] [--streams 16] [--seconds 20]
  *
- * `--others` senders of `--rate` entries per second each, and one of `--times` that rate over `--streams` connections,
- * from another address; `max`: as fast as flow control lets it. Of the others' rows: `reading` is from the begin of a
- * request to its entry being read, `age` is that of their newest row in an answer of the API, which is asked for it again
- * and again. Both alone and beside the noisy one; ms; an entry waits 100 ms before it is sent. JSON.
+ * `--others` senders of `--rate` entries per second each, from this process, and one of `--times` that rate over
+ * `--streams` connections, from another address; `max`: as fast as flow control lets it. Of the others' rows, in ms and
+ * with up to 50 ms that an entry waits for its flush: `reading` is from the end of a request to its entry being read,
+ * `age` that of their newest row in an answer of the API, asked for again and again. Both alone and beside the noisy one.
+ * JSON.
  */
 const { values } = parseArgs({
   options: {
@@ -24,97 +27,120 @@ const { values } = parseArgs({
   },
 })
 const LOAD = new URL('support/load.ts', import.meta.url).pathname
+const FLUSH_MS = 50
+const DURATION_MS = 5
 const others = Number(values.others)
 const rate = Number(values.rate)
+const nodes = Array.from({ length: others }, (_, k) => `quiet-${k}`)
 
-const sidecast = await startSidecast()
-const loads: ChildProcess[] = []
-/** `node` is the number of the first stream's node: names have it as their last part. */
-const load = (from: string, streams: number, node: number, perSecond: number | null): void => {
-  const options = ['--to', sidecast.grpc, '--from', from, '--streams', String(streams), '--node', String(node)]
-  const pace = perSecond === null ? [] : ['--rate', String(perSecond)]
-  loads.push(
-    spawn(process.execPath, [LOAD, ...options, ...pace, '--seed', String(node + 1), '--seconds', '600', '--report'], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    }),
-  )
+const ENTRY: Omit<LogEntry, 'startMs' | 'requestId'> = {
+  rxEnd: 0.01,
+  upTxBegin: 0.2,
+  upTxEnd: 0.21,
+  upRxBegin: 4.5,
+  upRxEnd: 4.6,
+  downTxBegin: 4.7,
+  downTxEnd: 4.8,
+  duration: DURATION_MS,
+  cluster: 'outbound|80||quiet.shop.svc.cluster.local',
+  upstreamPort: 80,
+  route: 'quiet',
+  method: 'GET',
+  authority: 'quiet',
+  path: '/quiet',
+  requestBytes: 0,
+  responseBytes: 0,
+  code: 200,
+  details: 'via_upstream',
+  flag: null,
+  attempts: 1,
 }
 
+const sidecast = await startSidecast()
+const clients = nodes.map((id) =>
+  createAlsClient({
+    address: sidecast.grpc,
+    identifier: { logName: 'quiet', node: { id, cluster: 'quiet', metadata: {} } },
+  }),
+)
+let logged = 0
+const beganMs = performance.now()
+const timer = setInterval(() => {
+  const due = Math.floor(((performance.now() - beganMs) / 1000) * rate)
+  // A late timer sends what is due, with the time that it is.
+  for (; logged < due; logged++) {
+    const startMs = Date.now() - DURATION_MS
+    for (const client of clients) client.log({ ...ENTRY, startMs, requestId: `quiet-${logged}` })
+  }
+  for (const client of clients) client.flush()
+}, FLUSH_MS)
+
 interface Row {
-  readonly start_time: string
+  readonly end_time: string
   readonly received: string
 }
 
-const rowsOf = async (node: string, limit: number): Promise<readonly Row[]> => {
+async function newestRows(node: string, limit: number): Promise<readonly Row[]> {
   const where = encodeURIComponent(`node_id=${node}`)
-  const columns = 'start_time,received'
-  const path = `/api/v1/requests?from=-2m&to=%2B5m&view=all&limit=${limit}&columns=${columns}&where=${where}`
+  const path = `/api/v1/requests?from=-2m&view=all&limit=${limit}&columns=end_time,received&where=${where}`
   return (await sidecast.get<{ rows: Row[] }>(path)).rows
 }
 
-async function nodesSeen(): Promise<string[]> {
-  const { nodes } = await sidecast.get<{ nodes: { list: { node: string }[] } }>('/api/v1/status')
-  return nodes.list.map(({ node }) => node)
-}
-
-/** Age of the newest row in an answer, ms, again and again; and how long rows of the same time took to be read. */
-async function measure(nodes: readonly string[], seconds: number) {
+async function measure(seconds: number) {
   const age: number[] = []
-  const beganMs = Date.now()
-  for (let k = 0; Date.now() < beganMs + seconds * 1000; k++) {
-    const asked = Date.now()
-    // The newest by their end; which began last is among them.
-    const newest = await rowsOf(nodes[k % nodes.length]!, 200)
-    age.push(asked - Math.max(...newest.map(({ start_time: start }) => Date.parse(start))))
+  const sinceMs = Date.now()
+  for (let k = 0; Date.now() < sinceMs + seconds * 1000; k++) {
+    const askedMs = Date.now()
+    const [newest] = await newestRows(nodes[k % others]!, 1)
+    age.push(newest === undefined ? Number.POSITIVE_INFINITY : askedMs - Date.parse(newest.end_time))
     await sleep(250)
   }
-  const all = (await Promise.all(nodes.map((node) => rowsOf(node, 10_000)))).flat()
-  const reading = all
-    .filter(({ start_time: start }) => Date.parse(start) >= beganMs)
-    .map(({ start_time: start, received: at }) => Date.parse(at) - Date.parse(start))
+  const rows = (await Promise.all(nodes.slice(0, 3).map((node) => newestRows(node, 10_000)))).flat()
+  const reading = rows
+    .filter(({ end_time: end }) => Date.parse(end) >= sinceMs)
+    .map(({ end_time: end, received: at }) => Date.parse(at) - Date.parse(end))
   return { age: figures(age), reading: figures(reading) }
 }
 
-const figures = (values: readonly number[]) => {
+function figures(values: readonly number[]) {
   const sorted = values.toSorted((a, b) => a - b)
-  const at = (q: number) => Math.round(sorted[Math.max(1, Math.ceil(q * sorted.length)) - 1]!)
+  const at = (q: number) => Math.round(sorted[Math.max(1, Math.ceil(q * sorted.length)) - 1] ?? Number.NaN)
   return { n: sorted.length, msP50: at(0.5), msP90: at(0.9), msP99: at(0.99), msMost: at(1) }
 }
-
-try {
-  load('127.0.0.3', others, 0, others * rate)
-  await sleep(4000)
-  const quiet = (await nodesSeen()).slice(0, others)
-  const watched = quiet.slice(0, 3)
-  const alone = await measure(watched, Number(values.seconds) / 2)
-  load('127.0.0.2', Number(values.streams), 1000, values.times === 'max' ? null : Number(values.times) * rate)
-  await sleep(3000)
-  const before = await received()
-  const began = performance.now()
-  const beside = await measure(watched, Number(values.seconds))
-  const perSecond = Math.round(((await received()) - before) / ((performance.now() - began) / 1000))
-  console.log(
-    JSON.stringify({
-      bench: 'fairness',
-      others,
-      rate,
-      times: values.times,
-      streams: Number(values.streams),
-      perSecond,
-      alone,
-      beside,
-    }),
-  )
-} finally {
-  for (const child of loads) {
-    child.kill('SIGTERM')
-    await once(child, 'close')
-  }
-  await sidecast.close()
-}
-process.exit(0)
 
 async function received(): Promise<number> {
   const { rows } = await sidecast.get<{ rows: { received: number }[] }>('/api/v1/ledger')
   return rows.reduce((sum, row) => sum + row.received, 0)
 }
+
+await sleep(3000)
+const alone = await measure(Number(values.seconds) / 2)
+const pace = values.times === 'max' ? [] : ['--rate', String(Number(values.times) * rate)]
+const options = [
+  '--to',
+  sidecast.grpc,
+  '--from',
+  '127.0.0.2',
+  '--streams',
+  values.streams,
+  '--seconds',
+  '600',
+  '--report',
+]
+const noisy = spawn(process.execPath, [LOAD, ...options, ...pace], { stdio: ['ignore', 'ignore', 'inherit'] })
+try {
+  await sleep(3000)
+  const before = await received()
+  const sinceMs = performance.now()
+  const beside = await measure(Number(values.seconds))
+  const perSecond = Math.round(((await received()) - before) / ((performance.now() - sinceMs) / 1000))
+  const { times, streams } = values
+  console.log(JSON.stringify({ bench: 'fairness', others, rate, times, streams, perSecond, alone, beside }))
+} finally {
+  clearInterval(timer)
+  noisy.kill('SIGTERM')
+  await once(noisy, 'close')
+  await Promise.all(clients.map((client) => client.stop()))
+  await sidecast.close()
+}
+process.exit(0)
