@@ -6,9 +6,11 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer as createTlsServer } from 'node:tls'
+import { zstdDecompressSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { type ClickHouse, createClickHouse } from '../../../src/adapters/clickhouse/client.ts'
 import { migrate } from '../../../src/adapters/clickhouse/migrations.ts'
+import { openClickHouse } from '../../../src/adapters/clickhouse/open.ts'
 import { createShardedSink, readShardLayout, type ShardLayout } from '../../../src/adapters/clickhouse/sharded-sink.ts'
 import { type ClickHouseSink, createClickHouseSink } from '../../../src/adapters/clickhouse/sink.ts'
 import { discoverShards, shardOf } from '../../../src/adapters/clickhouse/topology.ts'
@@ -278,8 +280,8 @@ describe('tables sharded by segment id', () => {
 })
 
 /**
- * A server whose writer may have another password. Its tables are not replicated: that there is nothing to wait for is
- * answered in its place.
+ * A server whose writer may have another password, and what is between servers: there is nothing to wait for, a statement
+ * for all servers is for this one, and a Distributed table has the rows of this shard.
  */
 async function startFront(target: string, password: string): Promise<string> {
   const server = createHttpServer(async (incoming, outgoing) => {
@@ -287,16 +289,30 @@ async function startFront(target: string, password: string): Promise<string> {
     for await (const chunk of incoming) chunks.push(chunk as Buffer)
     const headers: Record<string, string> = {}
     for (const [name, value] of Object.entries(incoming.headers)) {
-      if (typeof value === 'string' && !['host', 'connection', 'transfer-encoding'].includes(name))
+      if (typeof value === 'string' && !['host', 'connection', 'transfer-encoding', 'content-length'].includes(name))
         headers[name] = value
     }
     headers.authorization = `Basic ${Buffer.from(`writer:${password}`).toString('base64')}`
     headers['accept-encoding'] = 'identity'
-    if (`${incoming.url} ${Buffer.concat(chunks)}`.includes('SYNC')) return void outgoing.end()
-    const answer = await fetch(`${target}${incoming.url}`, {
+    const url = new URL(incoming.url ?? '/', target)
+    for (const name of [...url.searchParams.keys()]) if (BETWEEN_SERVERS.test(name)) url.searchParams.delete(name)
+    const sent = Buffer.concat(chunks)
+    const body = headers['content-encoding'] === 'zstd' ? zstdDecompressSync(sent) : sent
+    delete headers['content-encoding']
+    const text = body.toString('latin1')
+    if (`${url} ${text}`.includes('SYNC')) return void outgoing.end()
+    const alone = text.includes(ON_CLUSTER)
+      ? Buffer.from(
+          body
+            .toString()
+            .replace(ON_CLUSTER, '')
+            .replace(...ONE_SHARD),
+        )
+      : body
+    const answer = await fetch(url, {
       method: incoming.method ?? 'GET',
       headers,
-      ...(incoming.method === 'GET' ? {} : { body: Buffer.concat(chunks) }),
+      ...(incoming.method === 'GET' ? {} : { body: alone }),
     })
     const passed = [...answer.headers].filter(
       ([name]) => !['transfer-encoding', 'content-length', 'connection'].includes(name),
@@ -311,6 +327,75 @@ async function startFront(target: string, password: string): Promise<string> {
   })
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
+
+const ON_CLUSTER = ' ON CLUSTER `mesh`'
+const BETWEEN_SERVERS = /^(distributed_|skip_unavailable_shards|fallback_to_stale)/
+const ONE_SHARD = [/ENGINE = Distributed\('mesh', ('\w+'), '(\w+)', [^)]*\)+$/, "ENGINE = Merge($1, '^$2$$')"] as const
+
+describe('a cluster of the configuration', () => {
+  it('is made, written to shard by shard, and asked', async () => {
+    const front = ({ store }: TestStore) => startFront(store.url, store.credentials.writer.password)
+    const fronts = [await front(engines[0]!), await front(engines[1]!)]
+    const data = await mkdtemp(join(tmpdir(), 'sidecast-cluster-'))
+    onTestFinished(() => rm(data, { recursive: true, force: true }))
+    const database = `cluster_${process.pid}`
+    const open = (url: string) =>
+      openClickHouse({
+        config: {
+          url,
+          database,
+          username: 'writer',
+          password: 'another one',
+          token: '',
+          tls: {},
+          cluster: {
+            name: 'mesh',
+            localDatabase: '',
+            replicated: false,
+            keeperPath: '/{shard}',
+            replicaName: '{replica}',
+            shards: fronts.map((one) => ({ urls: [one] })),
+            quorum: '0',
+          },
+        },
+        embedded: undefined,
+        data,
+        retention: RETENTION,
+        diskBytesMax: 2 ** 30,
+        insertTimeoutMs: 30_000,
+        keysMax: 10_000,
+        kept: () => [],
+        clock: systemClock,
+        log: silentLog,
+        signal: never,
+      })
+    // Each server by itself, because nothing brings the statements of one to the other.
+    const [store, other] = [await open(fronts[0]!), await open(fronts[1]!)]
+    onTestFinished(async () => {
+      await Promise.all([store.close(), other.close()])
+    })
+    for (const one of [store, other, store]) await one.migrate(never)
+    await store.sink.start()
+    onTestFinished(() => store.sink.stop(AbortSignal.timeout(5000)))
+    const all = segments(0, 6)
+    await sendAll(store.sink, all)
+    for (const [k, { reader }] of [store, other].entries()) {
+      const mine = all.filter(({ id }) => shardOf(id, 2) === k)
+      const { rows } = await reader.query<{ n: number; minutes: number; known: number }>(
+        {
+          sql: `SELECT count() AS n, (SELECT sum(n) FROM latency_1m) AS minutes, countIf(phases_known) AS known FROM requests
+            WHERE segment IN (SELECT DISTINCT segment FROM requests)`,
+          params: {},
+        },
+        { signal: never },
+      )
+      expect(rows).toEqual([{ n: mine.length * ROWS, minutes: mine.length * ROWS, known: expect.any(Number) }])
+    }
+    const usage = await store.disk.enforce(never)
+    expect(usage.bytes).toBeGreaterThan(0)
+    expect(usage).toMatchObject({ bytesMax: 2 ** 30, over: false, partitionsDropped: 0 })
+  })
+})
 
 describe('replicas of a shard', () => {
   it('are asked one after the other; what writes is not sent twice by the client', async () => {
