@@ -45,7 +45,9 @@ export async function runReal(plan: RealPlan, kafka: KafkaTarget | null = null):
   return run.result(performance.now() - began)
 }
 
-const DRAIN_MS = 90_000
+/** A machine that is busy with other things delivers late. */
+const DRAIN_MS = 240_000
+const READY_MS = 180_000
 /** Segments as small as a run: some are sealed, some are not, whenever it is killed. */
 const SETTINGS = ['journal.segment.rows=1000', 'journal.segment.age=200ms', 'metrics.sampleEvery=1s']
 
@@ -121,7 +123,12 @@ class RealRun {
     this.#targets.forEach((target, k) => {
       set.push(...SETTINGS_OF[target.name](this.#proxies[k]!.port))
     })
-    this.#sidecast = await startSidecast({ data: this.#data, set, args: ['--config', this.#configFile] })
+    this.#sidecast = await startSidecast({
+      data: this.#data,
+      set,
+      args: ['--config', this.#configFile],
+      readyTimeoutMs: READY_MS,
+    })
     this.#url = `http://${this.#sidecast.http}`
   }
 
