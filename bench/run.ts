@@ -18,6 +18,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   'otlp-out': 'rows as spans and log records to a target: --rows 200000 [--gzip]',
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
+  fairness: 'how old one noisy sender makes the rows of others: --times 20, or max',
   'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',
   statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
   scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
