@@ -88,6 +88,8 @@ export async function killRoles(options: KillRolesOptions): Promise<KillRolesRes
           edge = await start('edge')
         } else if (fault === 'writer') {
           await writer.kill('SIGKILL')
+          // Another machine: of what a writer has on its disk nothing is needed but the engine's.
+          if (random() < 0.5) rmSync(join(dir, 'writer', 'writer'), { recursive: true, force: true })
           writer = await start('writer')
         } else killEngine(writer.pid)
       }
