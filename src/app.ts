@@ -219,6 +219,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     mesh: config.adapters.prometheus.enabled
       ? () => mesh.series(reload.config.adapters.prometheus.remoteWrite.nativeHistograms)
       : null,
+    meshSeriesMax: config.metrics.meshSeriesMax,
     startedMs: clock.now(),
   })
 

@@ -674,6 +674,7 @@ export const configSchema = object({
       'Series of stats in memory, 1 kB each; writes to further ones are dropped',
     ),
     sampleEvery: duration('15s', 'How often /metrics and /metrics/mesh are stored as stats'),
+    meshSeriesMax: count(20_000, 0, 10_000_000, 'Series of /metrics/mesh that are stored, and so sent on; 4 kB each'),
   }),
   retention: object({
     rows: duration('7d', 'Rows of single requests'),

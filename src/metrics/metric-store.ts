@@ -42,6 +42,8 @@ const SENDER_GONE_MS = 300_000
 const UPKEEP_MS = 5000
 /** Series not written to are forgotten; sums later, because they begin at 0 again. */
 const IDLE_MS = 3_600_000
+/** Those that were said to have ended: label sets that come and go must not pile up. */
+const IDLE_STALE_MS = 300_000
 const IDLE_SUM_MS = 86_400_000
 const MS_PER_DAY = 86_400_000
 const AHEAD_MS = MS_PER_DAY
@@ -297,7 +299,8 @@ class Metrics implements MetricStore, SideSource {
     this.#upkeepMs = this.#nowMs
     for (const series of this.#registry.all()) {
       const idleMs = this.#nowMs - series.touchedMs
-      if (idleMs > (series.accumulated ? IDLE_SUM_MS : IDLE_MS) && !series.dirty) {
+      const idleMax = series.stale ? IDLE_STALE_MS : series.accumulated ? IDLE_SUM_MS : IDLE_MS
+      if (idleMs > idleMax && !series.dirty) {
         this.#registry.forget(series)
         continue
       }

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../lib/clock.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -21,6 +22,8 @@ export interface OwnSamplerOptions {
   readonly process: () => Promise<readonly ProcessMetric[]>
   /** Null when the page is off. */
   readonly mesh: (() => Iterable<MeshSeries>) | null
+  /** Series of the mesh stored at one time, some 4 KB each; further label sets are on the page alone. */
+  readonly meshSeriesMax?: number
   /** Wall clock, ms. */
   readonly startedMs: number
 }
@@ -42,6 +45,8 @@ export interface MeshSeries {
   readonly number: number
   readonly createdMs: number
   readonly count: number
+  /** It takes what had no room for a label set of its own. */
+  readonly overflow?: boolean
   labels(): readonly Label[]
   metrics(): readonly MeshMetric[]
 }
@@ -61,6 +66,9 @@ export type MeshMetric = { readonly name: string; readonly help: string; readonl
 )
 
 const REPEAT_MS = 60_000
+const MESH_SERIES_MAX = 20_000
+/** Other work gets its turn after so long: label sets that are new at one time may be tens of thousands. */
+const SLICE_MS = 5
 const PROCESS_JOB = 'sidecast'
 const MESH_JOB = 'sidecast-mesh'
 
@@ -71,6 +79,8 @@ export function createOwnSampler(options: OwnSamplerOptions): Stage & { sample()
 /** What was written of a label set last. */
 interface Written {
   readonly createdMs: number
+  /** Not among those that `meshSeriesMax` bounds. */
+  readonly overflow: boolean
   readonly series: Series[]
   count: number
   metrics: readonly MeshMetric[]
@@ -87,6 +97,9 @@ class OwnSampler implements Stage {
   #loop: Promise<void> | undefined
   #lastMs = 0
   #failed = false
+  /** Series of the mesh that are stored, and label sets that were not at the last sample. */
+  #stored = 0
+  #notStored = 0
 
   constructor(options: OwnSamplerOptions) {
     this.#options = options
@@ -123,7 +136,7 @@ class OwnSampler implements Stage {
     // One time for both pages, and always a later one.
     const nowMs = Math.max(clock.now(), this.#lastMs + 1)
     for (const metric of metrics) this.#storeProcess(metric, nowMs)
-    if (mesh !== null) this.#storeMesh(mesh(), nowMs)
+    if (mesh !== null) await this.#storeMesh(mesh(), nowMs)
     this.#lastMs = nowMs
   }
 
@@ -150,33 +163,55 @@ class OwnSampler implements Stage {
     }
   }
 
-  #storeMesh(all: Iterable<MeshSeries>, nowMs: number): void {
+  async #storeMesh(all: Iterable<MeshSeries>, nowMs: number): Promise<void> {
+    const { meshSeriesMax = MESH_SERIES_MAX } = this.#options
     const ended = new Set<Series>()
     const begun: Series[] = []
-    for (const one of all) {
-      const written = this.#mesh.get(one.number)
-      if (written?.createdMs === one.createdMs) this.#goOn(one, written, nowMs)
-      else {
-        for (const series of written?.series ?? []) ended.add(series)
-        begun.push(...this.#begin(one, nowMs))
-      }
-    }
-    for (const [number, written] of this.#mesh) {
-      if (written.seenMs === nowMs) continue
+    let notStored = 0
+    let sinceMs = performance.now()
+    const end = (number: number, written: Written): void => {
       for (const series of written.series) ended.add(series)
+      if (!written.overflow) this.#stored -= written.series.length
       this.#mesh.delete(number)
     }
+    for (const one of all) {
+      if (performance.now() - sinceMs > SLICE_MS) {
+        await setImmediate()
+        sinceMs = performance.now()
+      }
+      const written = this.#mesh.get(one.number)
+      if (written?.createdMs === one.createdMs) {
+        this.#goOn(one, written, nowMs)
+        continue
+      }
+      if (written !== undefined) end(one.number, written)
+      if (this.#stored >= meshSeriesMax && one.overflow !== true) notStored++
+      else begun.push(...this.#begin(one, nowMs))
+    }
+    for (const [number, written] of this.#mesh) if (written.seenMs !== nowMs) end(number, written)
+    this.#tell(notStored)
     // A label set may have ended and come again since the last sample.
     for (const series of begun) ended.delete(series)
     for (const series of ended) this.#options.store.stale(series, nowMs)
   }
 
+  #tell(notStored: number): void {
+    if (notStored > 0 && this.#notStored === 0) {
+      this.#options.log.warn(
+        { series: this.#stored, labelSets: notStored },
+        'label sets of /metrics/mesh are not stored as stats: metrics.meshSeriesMax is reached',
+      )
+    }
+    this.#notStored = notStored
+  }
+
   #begin(one: MeshSeries, nowMs: number): readonly Series[] {
     const metrics = one.metrics()
     const series = this.#seriesOf(one, metrics)
-    const { createdMs, count } = one
-    const written: Written = { createdMs, series, count, metrics, atMs: nowMs, seenMs: nowMs }
+    const { createdMs, count, overflow = false } = one
+    const written: Written = { createdMs, overflow, series, count, metrics, atMs: nowMs, seenMs: nowMs }
     this.#mesh.set(one.number, written)
+    if (!written.overflow) this.#stored += series.length
     this.#write(written, nowMs)
     return series
   }
@@ -200,7 +235,10 @@ class OwnSampler implements Stage {
       written.metrics = one.metrics()
       // A label set can get further metrics, behind those that it has.
       const more = written.metrics.slice(written.series.length)
-      if (more.length > 0) written.series.push(...this.#seriesOf(one, more))
+      if (more.length > 0) {
+        written.series.push(...this.#seriesOf(one, more))
+        if (!written.overflow) this.#stored += more.length
+      }
     }
     this.#write(written, nowMs)
   }

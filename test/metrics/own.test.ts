@@ -178,3 +178,40 @@ it('stores gauges, native buckets beside classic ones, and metrics that a label 
     [3, 0, 4],
   ])
 })
+
+it('stores no more series of the mesh than it may, those that were there first, and what overflows always', async () => {
+  const stats = metricsRig()
+  let from = 0
+  const one = (number: number, overflow = false): MeshSeries => ({
+    number,
+    createdMs: NOW_MS,
+    count: 1,
+    overflow,
+    labels: () => [['n', String(number)]],
+    metrics: () => [{ name: 'x_total', help: '', unit: '', type: 'counter', value: 1 }],
+  })
+  const sampler = createOwnSampler({
+    store: stats.metrics,
+    clock: { ...systemClock, now: () => stats.clock.ms },
+    log: silentLog,
+    everyMs: 15_000,
+    instance: () => 'i',
+    process: async () => [],
+    mesh: () => [0, 1, 2, 3, 4].map((k) => one(from + k)).concat(one(99, true)),
+    meshSeriesMax: 3,
+    startedMs: NOW_MS,
+  })
+  await sampler.sample()
+  const stored = () =>
+    [...stats.metrics.latest({ name: 'x_total' })]
+      .filter(({ stale }) => !stale)
+      .map(({ series }) => series.labels.find(([name]) => name === 'n')?.[1])
+  expect(stored().toSorted()).toEqual(['0', '1', '2', '99'])
+  // Those that end make room.
+  from = 2
+  stats.clock.ms += 15_000
+  await sampler.sample()
+  stats.clock.ms += 15_000
+  await sampler.sample()
+  expect(stored().toSorted()).toEqual(['2', '3', '4', '99'])
+})

@@ -28,7 +28,7 @@ export interface PrometheusAdapter extends LiveSink {
   scrape(accept: string | undefined): Scrape
   /** Phases, outcomes, attempts and flags come with the rollup of each segment. */
   takeRollup(parts: RollupParts): void
-  /** The label sets as they are now, `native`: with native buckets. To be read at once. */
+  /** The label sets as they are now, `native`: with native buckets. May be read in pieces. */
   series(native?: boolean): Iterable<MeshSeries>
   /** Since the start; `series`, `bytes` and `nativeBuckets` are of now. */
   stats(): PrometheusStats

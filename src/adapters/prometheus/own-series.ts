@@ -20,6 +20,7 @@ import { HeavyKeys } from './sketch.ts'
  */
 export interface OwnPair {
   labels(): Labels
+  readonly overflow: boolean
   readonly number: number
   readonly createdMs: number
   /** By outcome × CLASSES + class. */
@@ -61,8 +62,12 @@ class Pair implements OwnPair {
     this.bytes = PAIR_BYTES + 2 * key.length
   }
 
+  get overflow(): boolean {
+    return this.key.startsWith(OVERFLOW_KEY)
+  }
+
   labels(): Labels {
-    if (!this.key.startsWith(OVERFLOW_KEY)) return unpackValues(PAIR_LABELS, this.key)
+    if (!this.overflow) return unpackValues(PAIR_LABELS, this.key)
     const reporter = this.key.slice(OVERFLOW_KEY.length)
     return PAIR_LABELS.map((name) => [name, name === 'reporter' ? reporter : OVERFLOW])
   }
@@ -111,7 +116,7 @@ export class OwnSeries {
         pair = this.#pairOf(identities[id]!, nowMs)
         pairOfIdentity[id] = pair
       }
-      if (pair.key.startsWith(OVERFLOW_KEY)) {
+      if (pair.overflow) {
         this.overflowRows += n
         if (id !== OVERFLOW_ID) this.offenders.add(describePair(identities[id]!), n)
       }
@@ -126,7 +131,7 @@ export class OwnSeries {
   dropIdle(nowMs: number): void {
     const before = Math.floor(nowMs / 1000) - this.#options.expirySeconds
     for (const pair of this.#pairs.values()) {
-      if (pair.lastSeen >= before || pair.key.startsWith(OVERFLOW_KEY)) continue
+      if (pair.lastSeen >= before || pair.overflow) continue
       this.#pairs.delete(pair.key)
       this.#byNumber[pair.number] = undefined
       this.#free.push(pair.number)

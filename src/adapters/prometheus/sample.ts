@@ -12,6 +12,8 @@ export interface MeshSeries {
   readonly createdMs: number
   /** Requests, or connections: as long as it is the same nothing has changed. */
   readonly count: number
+  /** It takes what had no room for a label set of its own. */
+  readonly overflow?: boolean
   labels(): Labels
   /** Metrics of it, by name. */
   metrics(): readonly MeshMetric[]
@@ -46,6 +48,7 @@ export function* sampleSeries(registry: Registry, native: boolean): Generator<Me
       number,
       createdMs: table.created[number]!,
       count: table.counts[number]!,
+      overflow: table.whoOfSeries(number) < 0,
       labels: () => [...table.identityLabelsOf(table.whoOfSeries(number)), ...table.answerLabelsOf(number)],
       metrics: () => metricsOf(registry, number, native),
     }
@@ -66,6 +69,8 @@ function metricsOf({ table, bounds, cells }: Registry, number: number, withNativ
     const sum = table.sums[number * HISTOGRAMS + family.histogram]! / family.scale
     const histogram = { name, help, unit, type: 'histogram', bounds, counts, sum } as const
     if (!withNative || !family.native) return histogram
+    // Since the label set before, more may have come.
+    cells.count()
     const buckets: Bucket[] = []
     cells.each(number, (index, count) => buckets.push([index, count]))
     return { ...histogram, native: { schema: SCHEMA_MAX - cells.shifts[number]!, buckets } }
@@ -79,6 +84,7 @@ function* samplePair(pair: OwnPair, { phaseBounds }: Registry, native: boolean):
     number: first + number,
     createdMs,
     count,
+    overflow: pair.overflow,
     labels: () => [...pair.labels(), ...more],
     metrics: () => [metric()],
   })
