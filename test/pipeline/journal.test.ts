@@ -500,6 +500,32 @@ test('nothing is deleted before start, nor while one sink waits', async () => {
   expect(sealedContent(dir).size).toBe(1)
 })
 
+test('nothing waits for a sink that is dismissed; when it comes back it goes on at its cursor', async () => {
+  const clock = new ManualClock()
+  const dir = temporaryFolder()
+  const journal = await journalIn(dir, { clock, keepAfterAckMs: 60_000 })
+  const slow = journal.reader('slow')
+  journal.reader('fast')
+  await journal.start()
+  await sealed(journal, 'a', 'b', 'c')
+  await slow.ack((await slow.next(NEVER))!)
+  expect(await drain(journal, 'fast')).toHaveLength(3)
+  const waiting = slow.next(NEVER, { after: (await slow.next(NEVER))!.id })
+  journal.dismissReader('slow')
+  journal.dismissReader('never there')
+  expect(journal.sinks).toEqual(['fast'])
+  // What it was about to get is the next segment, or nothing: it waits no more.
+  await waiting
+  expect(await slow.next(NEVER)).toBeNull()
+  await sealed(journal, 'd')
+  expect(await drain(journal, 'fast')).toHaveLength(1)
+  expect(await drain(journal, 'slow')).toEqual(['b', 'c', 'd'].map((tag) => contentOf(block(tag))))
+  journal.dismissReader('slow')
+  await clock.pass(120_000)
+  await settle()
+  expect(sealedContent(dir).size).toBe(0)
+})
+
 test('a sink goes on at its cursor after a restart, each at its own', async () => {
   const dir = temporaryFolder()
   const before = await journalIn(dir)
