@@ -21,6 +21,7 @@ afterAll(async () => {
   certificates?.remove()
 })
 
+const WAITS = { timeout: 20_000, interval: 50 }
 const ALPN: Partial<Record<TlsListener, string[]>> = { grpc: ['h2'] }
 const refused = (listener: TlsListener, reason: string) =>
   sidecast.metric('sidecast_tls_refused_total', { listener, reason })
@@ -43,7 +44,7 @@ describe.each(TLS_LISTENERS)('%s', (listener) => {
     ['an expired certificate', 'expired', 'expired'],
   ] as const)('%s: refused and counted', async (_, as, reason) => {
     expect((await dial(as)).open).toBe(false)
-    await vi.waitUntil(async () => (await refused(listener, reason)) === 1)
+    await vi.waitUntil(async () => (await refused(listener, reason)) === 1, WAITS)
   })
 
   test('no TLS at all: refused and counted', async () => {
@@ -54,6 +55,6 @@ describe.each(TLS_LISTENERS)('%s', (listener) => {
     socket.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n')
     socket.resume()
     await closed
-    await vi.waitUntil(async () => (await refused(listener, 'plaintext')) === 1)
+    await vi.waitUntil(async () => (await refused(listener, 'plaintext')) === 1, WAITS)
   })
 })
