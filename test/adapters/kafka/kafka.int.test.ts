@@ -71,7 +71,7 @@ async function openWriter(database: TestDatabase, prefix: string, driver: KafkaD
 }
 
 async function until(what: () => boolean | Promise<boolean>, why: () => unknown): Promise<void> {
-  for (const end = Date.now() + 20_000; !(await what()); await sleep(50)) {
+  for (const end = Date.now() + 60_000; !(await what()); await sleep(50)) {
     if (Date.now() > end) throw new Error(`still not: ${JSON.stringify(why())}`)
   }
 }
