@@ -17,8 +17,8 @@ export interface AllDown {
   readonly stored: number
   /** Rows that waited for the store when it came back. */
   readonly waitingMost: number
-  /** Of the process, sampled each second: before, and the most in the first and in the last third of the outage, MB. */
-  readonly rssMb: { readonly before: number; readonly firstThird: number; readonly lastThird: number }
+  /** Of the process, MB: before, the most of each tenth of the outage, and at the end of everything. */
+  readonly rssMb: { readonly before: number; readonly tenths: readonly number[]; readonly after: number }
   readonly disk: {
     /** As the first seconds of the outage have it. */
     readonly bytesPerRow: number
@@ -99,12 +99,11 @@ export async function allDown(options: { readonly seconds: number; readonly rate
     }
     const sent = await load
     const adapters = await drained(sidecast)
-    const third = Math.ceil(rss.length / 3)
     return {
       sent,
       stored: await storedRows(sidecast, sent),
       waitingMost: waiting.rows,
-      rssMb: { before, firstThird: Math.max(...rss.slice(0, third)), lastThird: Math.max(...rss.slice(-third)) },
+      rssMb: { before, tenths: tenthsOf(rss), after: processFigures(sidecast.pid).rssMb },
       disk: {
         bytesPerRow: Math.round(bytesPerRow),
         computedMb: Math.round((bytesPerRow * (waiting.rows + kept)) / 1e6),
@@ -119,6 +118,15 @@ export async function allDown(options: { readonly seconds: number; readonly rate
     await sidecast.close()
     await Promise.all(targets.map((target) => target.close()))
   }
+}
+
+/** The most of each tenth, rounded. */
+function tenthsOf(samples: readonly number[]): number[] {
+  const size = Math.max(1, Math.ceil(samples.length / 10))
+  const tenths: number[] = []
+  for (let from = 0; from < samples.length; from += size)
+    tenths.push(Math.round(Math.max(...samples.slice(from, from + size))))
+  return tenths
 }
 
 /** Tokens begin with the segment: `<worker>-<epoch>-<seq>/…`. */
