@@ -49,7 +49,8 @@ const builders = Object.fromEntries(
     createBatchBuilder({ table, rowsMax: table === 'requests' ? 32_768 : 8192, resolver }),
   ]),
 ) as Record<RowTable, ReturnType<typeof createBatchBuilder>>
-const mesh = createPrometheusAdapter({ clock: systemClock })
+// However long it takes, nothing is idle: what expires is no longer on the page, and would be missing from its totals.
+const mesh = createPrometheusAdapter({ clock: systemClock, expiryMs: 86_400_000 })
 const rollup = createRollup({ keysPerMinuteMax: 50_000, onBlock: (parts) => mesh.takeRollup(parts) })
 const flush = (table: RowTable): boolean => {
   if (builders[table].rows === 0) return true
