@@ -129,6 +129,8 @@ interface Reading extends TopicPartition {
 const RETRY_FIRST_MS = 100
 const RETRY_MAX_MS = 5000
 const CONNECT_MS = 500
+/** Between two commits while a fetch is stored. */
+const SETTLE_MS = 1000
 const CONNECT_MS_MAX = 10_000
 
 export function createSegmentReceiver(options: SegmentReceiverOptions): SegmentReceiver {
@@ -279,10 +281,16 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
       const claimed = new Set(ready.map(({ at }) => at))
       for (const at of claimed) if (at.position > at.doubtUntil!) at.doubtUntil = at.position
       if (!(await this.#commit([...claimed], ready, going))) return this.#giveUp()
-      while (ready.length > 0 && (await this.#store(ready[0]!, going))) ready.shift()
+      let settledMs = this.#monotonic()
+      while (ready.length > 0 && (await this.#store(ready[0]!, going))) {
+        ready.shift()
+        // A fetch may hold hundreds of small segments: whoever is killed among them must not begin at the first again.
+        if (this.#monotonic() - settledMs < SETTLE_MS) continue
+        if (!(await this.#settle(readings, ready, going))) return this.#giveUp()
+        settledMs = this.#monotonic()
+      }
     }
-    const moved = readings.filter((at) => firstOpen(at, ready) !== at.committed)
-    const settled = moved.length === 0 || (await this.#commit(moved, ready, going))
+    const settled = await this.#settle(readings, ready, going)
     if (!settled || ready.length > 0) return this.#giveUp()
     // It will still be newer in a moment.
     if (!taken) await this.#options.clock.sleep(RETRY_MAX_MS, this.#stopping.signal)
@@ -379,6 +387,12 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     const fresh = { assembly: this.#options.spool.begin(header), firstOffset: offset, readMs: this.#monotonic() }
     at.unfinished.set(sender, fresh)
     return fresh
+  }
+
+  /** Commits what is stored, of all partitions where that has changed. */
+  async #settle(readings: readonly Reading[], ready: readonly Ready[], going: () => boolean): Promise<boolean> {
+    const moved = readings.filter((at) => firstOpen(at, ready) !== at.committed)
+    return moved.length === 0 || (await this.#commit(moved, ready, going))
   }
 
   /** Tries until the disk takes it. Null: it has to stop. */

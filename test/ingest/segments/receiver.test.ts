@@ -237,6 +237,19 @@ describe('a writer', () => {
   })
 })
 
+test('a fetch of many segments is committed on the way', async () => {
+  const { begin, take, answers, later, cluster, committed } = await rig()
+  await begin()
+  const slow = () => {
+    later(600)
+    return { status: 'accepted' as const }
+  }
+  answers.push(slow, slow, slow)
+  await take([1, 2, 3].flatMap((seq) => at(3 * (seq - 1), parts({ seq, send: seq }))))
+  expect(cluster.log.map((line) => line.split(' ')[2])).toEqual(['0', '6', '9'])
+  expect(committed()).toEqual(['9 9'])
+})
+
 test('a topic that was made again is read from its beginning', async () => {
   const { begin, take, sent, committed } = await rig()
   await begin()
