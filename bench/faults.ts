@@ -63,4 +63,5 @@ console.log(
   }),
 )
 await kafka?.stop()
-process.exitCode = failed.length === 0 ? 0 : 1
+// Connections that targets hold open would keep it from ending.
+process.exit(failed.length === 0 ? 0 : 1)
