@@ -36,7 +36,8 @@ interface Load {
 }
 
 async function measureProduct(load: Load, seconds: number): Promise<void> {
-  const sidecast = await startSidecast()
+  // All of them come from one address, as no mesh's do.
+  const sidecast = await startSidecast({ set: ['limits.sender.connections=0'] })
   await delay(10_000)
   const empty = processFigures(sidecast.pid)
   const sender = startSender(sidecast.grpc, load)
