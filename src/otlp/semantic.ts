@@ -1,3 +1,4 @@
+import { GRPC_CODES } from '../lib/grpc-codes.ts'
 import { FLAGS } from '../model/schema.ts'
 
 /**
@@ -6,28 +7,8 @@ import { FLAGS } from '../model/schema.ts'
  */
 export const SCHEMA_URL = 'https://opentelemetry.io/schemas/1.44.0'
 
-const GRPC_STATUSES = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-] as const
-
 /** `rpc.status_code`. */
-export const grpcStatusName = (status: number): string => GRPC_STATUSES[status] ?? String(status)
+export const grpcStatusName = (status: number): string => GRPC_CODES[status] ?? String(status)
 
 /** Statuses of gRPC that are errors of the server's span; for the client's all but OK are. */
 export const GRPC_SERVER_ERRORS: ReadonlySet<number> = new Set([2, 4, 12, 13, 14, 15])

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
-import { ROLLUP_COLUMNS } from '../../model/rollup-columns.ts'
 import type { Segment } from '../../pipeline/segment.ts'
-import { quoteName, REPLICATED_DEDUPLICATION_WINDOW } from './ddl.ts'
-import { addSegmentSql, differingMinutesSql, rollupNames, segmentMinutesSql } from './rollup-sql.ts'
+import { REPLICATED_DEDUPLICATION_WINDOW } from './ddl.ts'
+import { insertRollup } from './rollup-insert.ts'
+import { addSegmentSql, differingMinutesSql, segmentMinutesSql } from './rollup-sql.ts'
 import type { Rollups, RollupsOptions } from './rollups.ts'
 import { dateOf, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
 
@@ -25,9 +25,6 @@ export interface SharedRollupsOptions extends RollupsOptions {
   readonly clock: Clock
 }
 
-const NAMES = rollupNames('latency_1m')
-const STRUCTURE = ROLLUP_COLUMNS.map((column) => `${quoteName(column.name)} ${column.nativeType}`).join(', ')
-const IN_DAYS = 'toDate(minute) IN (SELECT arrayJoin({days:Array(Date)}))'
 /** Of the window's blocks, 33 in a second have come since: more than the 28 it is made for. */
 const TOKEN_SURE_MS = (REPLICATED_DEDUPLICATION_WINDOW / 33) * 1000
 /** Looks at what is in doubt; between them one segment is sent, so this is some minutes. Then it is said, and left. */
@@ -148,25 +145,8 @@ class SharedRollups implements Rollups {
   }
 
   async #insert(segment: Segment, attempt: string, signal: AbortSignal): Promise<void> {
-    const block = tableOf(segment, 'latency_1m')
-    if (block === undefined) return
     const { inserts, timeoutMs } = this.#options
-    const parts = partsOf(block.days.keys())
-    for (const [index, days] of parts.entries()) {
-      await inserts.file(
-        {
-          table: 'latency_1m',
-          path: block.file,
-          columns: NAMES,
-          structure: STRUCTURE,
-          token: `${segment.id}/latency_1m/${index}${attempt}`,
-          timeoutMs,
-          ...(parts.length === 1 ? {} : { only: { condition: IN_DAYS, params: { days: days.map(dateOf) } } }),
-          ...(segment.hold === undefined ? {} : { hold: segment.hold }),
-        },
-        signal,
-      )
-    }
+    await insertRollup(inserts, { segment, attempt, timeoutMs }, signal)
   }
 }
 

@@ -1,20 +1,19 @@
 import { randomBytes } from 'node:crypto'
 import type { Statement } from '../../model/query.ts'
-import { ROLLUP_COLUMNS } from '../../model/rollup-columns.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { quoteName } from './ddl.ts'
 import type { Inserts } from './insert.ts'
+import { insertRollup } from './rollup-insert.ts'
 import {
   correctHourSql,
   correctMinutesSql,
   differingHoursSql,
   differingMinutesSql,
-  rollupNames,
   segmentMinutesSql,
 } from './rollup-sql.ts'
-import { dateOf, PARTITIONS_PER_INSERT, partsOf, SECONDS_PER_DAY, tableOf } from './stored.ts'
+import { dateOf, PARTITIONS_PER_INSERT, SECONDS_PER_DAY, tableOf } from './stored.ts'
 
 /**
  * Keeps `latency_1m` and `latency_1h` equal to the rows they are made from.
@@ -51,8 +50,6 @@ export interface RollupsOptions {
   readonly onCorrected: (minutes: number, hours: number) => void
 }
 
-const NAMES = rollupNames('latency_1m')
-const STRUCTURE = ROLLUP_COLUMNS.map((column) => `${quoteName(column.name)} ${column.nativeType}`).join(', ')
 const SECONDS_PER_HOUR = 3600
 /** Minutes in one look: their parameters are 9 kB, and travel in the URL. */
 const MINUTES_PER_LOOK = 720
@@ -106,25 +103,8 @@ class StoredRollups implements Rollups {
   }
 
   async #insert(segment: Segment, attempt: string, signal: AbortSignal): Promise<void> {
-    const block = tableOf(segment, 'latency_1m')
-    if (block === undefined) return
     const { inserts, timeoutMs } = this.#options
-    const parts = partsOf(block.days.keys())
-    for (const [index, days] of parts.entries()) {
-      await inserts.file(
-        {
-          table: 'latency_1m',
-          path: block.file,
-          columns: NAMES,
-          structure: STRUCTURE,
-          token: `${segment.id}/latency_1m/${index}${attempt}`,
-          timeoutMs,
-          ...(parts.length === 1 ? {} : { only: { condition: MINUTE_IN_DAYS, params: { days: days.map(dateOf) } } }),
-          ...(segment.hold === undefined ? {} : { hold: segment.hold }),
-        },
-        signal,
-      )
-    }
+    await insertRollup(inserts, { segment, attempt, timeoutMs }, signal)
   }
 
   doubt(minutes: Iterable<number>): void {
@@ -277,5 +257,3 @@ function batchesOf(minutes: readonly Differing[]): number[][] {
 function daysOf(times: readonly number[]): number[] {
   return [...new Set(times.map((time) => Math.floor(time / SECONDS_PER_DAY)))]
 }
-
-const MINUTE_IN_DAYS = 'toDate(minute) IN (SELECT arrayJoin({days:Array(Date)}))'

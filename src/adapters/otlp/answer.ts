@@ -1,3 +1,5 @@
+import { GRPC_CODES } from '../../lib/grpc-codes.ts'
+
 /**
  * What a target says to an export, read as the OTLP specification has it
  * (opentelemetry.io/docs/specs/otlp, "OTLP/gRPC response"). Nothing here throws: an answer that cannot be read is an
@@ -36,27 +38,7 @@ const BROKEN_OFF = /^(?:Received RST_STREAM with code|Bandwidth exhausted or mem
 const TOO_LARGE = /larger than|too large|exceeds? (the )?max|exceeds? .*size|max(imum)? .*size|decoded message length/i
 const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
 
-const CODE_NAMES = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-] as const
-
-export const grpcCodeName = (code: number): string => CODE_NAMES[code] ?? `code ${code}`
+export const grpcCodeName = (code: number): string => GRPC_CODES[code] ?? `code ${code}`
 
 /** The answer of a call that failed. */
 export function answerOfFailure(failure: GrpcFailure): ExportAnswer {

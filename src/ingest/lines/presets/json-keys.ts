@@ -1,3 +1,4 @@
+import { GRPC_CODES } from '../../../lib/grpc-codes.ts'
 import type { AccessEntry, EntryReporter, Pairs } from '../../entry/entry.ts'
 import { settle } from '../format/filling.ts'
 import type { LineFault } from '../parser.ts'
@@ -336,25 +337,7 @@ const FIELDS: Readonly<Record<string, Field>> = {
 }
 
 /** By number. `%GRPC_STATUS(CAMEL_STRING)%`, `SNAKE_STRING` and the number itself are all in use. */
-const GRPC_STATUS = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALIDARGUMENT',
-  'DEADLINEEXCEEDED',
-  'NOTFOUND',
-  'ALREADYEXISTS',
-  'PERMISSIONDENIED',
-  'RESOURCEEXHAUSTED',
-  'FAILEDPRECONDITION',
-  'ABORTED',
-  'OUTOFRANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATALOSS',
-  'UNAUTHENTICATED',
-]
+const GRPC_STATUS: readonly string[] = GRPC_CODES.map((name) => name.replaceAll('_', ''))
 
 /** The field that a key means, if any. */
 type Folding = (key: string) => Field | undefined
