@@ -18,7 +18,7 @@ it('survives a full disk, says so at /readyz, and goes on when there is room', a
 })
 
 it('holds what arrives while everything downstream is away, and then brings all of it to everybody, in order', async () => {
-  const result = await allDown({ seconds: 6, rate: 1000 })
+  const result = await allDown({ seconds: 4, rate: 1000 })
   expect(result.waitingMost).toBeGreaterThan(2000)
   expect(result.stored).toBe(result.sent)
   expect(result.outOfOrder).toBe(0)
