@@ -1,10 +1,9 @@
 import type { Clock } from '../lib/clock.ts'
-import { startAttempt } from '../telemetry/delivery-span.ts'
 import type { Log } from '../telemetry/log.ts'
-import { Circuit, type CircuitStats } from './circuit.ts'
+import type { CircuitStats } from './circuit.ts'
+import { DeliveryLife, rowsOf } from './delivery-life.ts'
 import type { Journal } from './journal.ts'
-import { isRowTable } from './journal-format.ts'
-import type { Account, Backlog, SegmentReader } from './journal-reader.ts'
+import type { Account, Backlog } from './journal-reader.ts'
 import type { Segment } from './segment.ts'
 import type { Outcome, SegmentSink, Stage } from './sink.ts'
 
@@ -56,10 +55,6 @@ export interface DeliveryOptions {
   readonly random?: () => number
 }
 
-export const RETRY_FIRST_MS = 100
-/** A store that comes back waits this long at most for its backlog. */
-export const RETRY_MAX_MS = 5000
-
 export function createDelivery(options: DeliveryOptions): Delivery {
   return new SegmentDelivery(options)
 }
@@ -68,168 +63,76 @@ class SegmentDelivery implements Delivery {
   readonly name: string
   readonly sink: string
   readonly #options: DeliveryOptions
-  readonly #reader: SegmentReader
-  readonly #circuit: Circuit
-  /** Ends attempts under way. */
-  readonly #abort = new AbortController()
-  /** Ends waiting: for a segment, and before the next attempt. */
-  readonly #drain = new AbortController()
-  #loop: Promise<void> | null = null
-  #stopped: Promise<void> | null = null
-  #cursor: Promise<void> = Promise.resolve()
-  #lastError: string | null = null
-  #lastAcceptedMs: number | null = null
-  readonly #counts = {
-    deliveredSegments: 0,
-    deliveredRows: 0,
-    rejectedSegments: 0,
-    rejectedRows: 0,
-    attempts: 0,
-    retries: 0,
-  }
+  readonly #life: DeliveryLife
 
   constructor(options: DeliveryOptions) {
-    const { sink, journal, clock, random = Math.random } = options
-    this.name = `delivery of ${sink.name}`
-    this.sink = sink.name
+    this.name = `delivery of ${options.sink.name}`
+    this.sink = options.sink.name
     this.#options = options
-    this.#reader = journal.reader(sink.name)
-    const { retryFirstMs: firstMs = RETRY_FIRST_MS, retryMaxMs: maxMs = RETRY_MAX_MS } = options
-    this.#circuit = new Circuit({ firstMs, maxMs, random, clock })
+    this.#life = new DeliveryLife(options)
   }
 
   async start(): Promise<void> {
-    this.#loop ??= this.#run()
+    this.#life.start(() => this.#run())
   }
 
-  /** Called after the last seal. Goes on until all is delivered, the sink fails once, or the deadline comes. */
   stop(deadline: AbortSignal): Promise<void> {
-    this.#stopped ??= this.#end(deadline)
-    return this.#stopped
-  }
-
-  async #end(deadline: AbortSignal): Promise<void> {
-    const abort = () => this.#abort.abort()
-    if (deadline.aborted) abort()
-    deadline.addEventListener('abort', abort, { once: true })
-    if (this.#loop !== null) await this.#options.journal.settled()
-    this.#drain.abort()
-    await this.#loop
-    await this.#cursor
-    deadline.removeEventListener('abort', abort)
-    const { segments, rows } = this.#reader.backlog()
-    if (segments > 0)
-      this.#options.log.info(
-        { sink: this.#options.sink.name, segments, rows },
-        'left in the journal for the next start',
-      )
+    return this.#life.stop(deadline)
   }
 
   stats(): DeliveryStats {
-    return {
-      ...this.#counts,
-      failures: this.#circuit.failures,
-      lastError: this.#lastError,
-      lastAcceptedMs: this.#lastAcceptedMs,
-      circuit: this.#circuit.stats(),
-    }
+    return this.#life.stats()
   }
 
   account(): Account {
-    return this.#reader.account()
+    return this.#life.reader.account()
   }
 
   backlog(): Backlog {
-    return this.#reader.backlog()
+    return this.#life.reader.backlog()
   }
 
   async #run(): Promise<void> {
-    const drain = this.#drain.signal
-    const abort = this.#abort.signal
-    const { freshFirst = false } = this.#options
+    const { drain, abort, reader } = this.#life
+    const { freshFirst = false, clock } = this.#options
     while (!abort.aborted) {
-      if (drain.aborted && !this.#reader.ready) return
+      if (drain.aborted && !reader.ready) return
       // Asked for anew before each attempt: what is damaged meanwhile is replaced by what could be saved of it.
-      const segment = await this.#reader.next(drain.aborted ? abort : drain, { freshFirst })
+      const segment = await reader.next(drain.aborted ? abort : drain, { freshFirst })
       if (segment === null) {
         if (drain.aborted) continue
         return
       }
-      const told = startAttempt({
-        sink: this.sink,
-        segments: [segment],
-        rows: rowsOf(segment),
-        attempt: this.#circuit.failures + 1,
-      })
-      const outcome = await this.#attempt(segment)
-      told.end(outcome)
+      const outcome = await this.#life.attempt([segment], () => this.#send(segment))
       if (outcome.status !== 'retry') {
         this.#settle(segment, outcome)
         continue
       }
       // While draining, what fails waits for the next start.
       if (drain.aborted) return
-      await this.#options.clock.sleep(this.#fail(outcome), drain)
+      await clock.sleep(this.#life.failed('a segment', outcome.error, outcome.afterMs), drain)
     }
   }
 
-  async #attempt(segment: Segment): Promise<Outcome> {
+  async #send(segment: Segment): Promise<Outcome> {
     const { sink, journal } = this.#options
-    this.#counts.attempts++
-    this.#circuit.begin()
-    try {
-      const outcome = await this.#untilAborted(sink.send(segment, this.#abort.signal))
-      if (outcome.status === 'rejected') journal.deadLetter(sink.name, segment, outcome.error)
-      return outcome
-    } catch (error) {
-      // A bug in the sink, or no room for a dead letter. Neither may cost rows.
-      return { status: 'retry', error: error instanceof Error ? error : new Error(String(error)) }
-    }
-  }
-
-  /** A sink that does not heed the signal must not keep the process from ending. */
-  #untilAborted(sent: Promise<Outcome>): Promise<Outcome> {
-    const { signal } = this.#abort
-    return new Promise((resolve, reject) => {
-      const ended = () => resolve({ status: 'retry', error: new Error('the deadline of the shutdown came') })
-      signal.addEventListener('abort', ended, { once: true })
-      sent.then(resolve, reject).finally(() => signal.removeEventListener('abort', ended))
-    })
+    const outcome = await this.#life.untilAborted(sink.send(segment, this.#life.abort))
+    if (outcome.status === 'rejected') journal.deadLetter(sink.name, segment, outcome.error)
+    return outcome
   }
 
   #settle(segment: Segment, outcome: Exclude<Outcome, { status: 'retry' }>): void {
-    const { sink, log, clock } = this.#options
-    const rows = rowsOf(segment)
     if (outcome.status === 'accepted') {
-      if (this.#circuit.failures > 0)
-        log.info({ sink: sink.name, attempts: this.#circuit.failures }, 'delivering again')
-      this.#counts.deliveredSegments++
-      this.#counts.deliveredRows += rows
-      this.#lastAcceptedMs = clock.now()
-      this.#lastError = null
-    } else {
-      log.error(
-        { sink: sink.name, segment: segment.id, rows, error: outcome.error },
-        'a segment was refused for good and kept as a dead letter',
-      )
-      this.#counts.rejectedSegments++
-      this.#counts.rejectedRows += rows
-      this.#lastError = outcome.error.message
+      this.#life.accepted([segment], outcome.dropped)
+      return
     }
-    this.#circuit.succeeded()
-    const dropped = outcome.status === 'accepted' ? outcome.dropped : 0
-    this.#cursor = this.#reader.ack(segment, outcome.status, dropped)
-  }
-
-  #fail({ error, afterMs }: { readonly error: Error; readonly afterMs?: number }): number {
-    const { sink, log } = this.#options
-    this.#counts.retries++
-    if (this.#circuit.failures === 0)
-      log.warn({ sink: sink.name, error }, 'a segment could not be delivered; trying again')
-    this.#lastError = error.message
-    return this.#circuit.failed(afterMs)
+    const { log } = this.#options
+    const { error } = outcome
+    log.error(
+      { sink: this.sink, segment: segment.id, rows: rowsOf([segment]), error },
+      'a segment was refused for good and kept as a dead letter',
+    )
+    this.#life.circuit.succeeded()
+    this.#life.rejected([segment], error)
   }
 }
-
-const rowsOf = ({ tables }: Segment): number =>
-  tables.reduce((sum, { table, rows }) => sum + (isRowTable(table) ? rows : 0), 0)

@@ -1,11 +1,9 @@
 import type { Clock } from '../lib/clock.ts'
-import { startAttempt } from '../telemetry/delivery-span.ts'
 import type { Log } from '../telemetry/log.ts'
-import { Circuit } from './circuit.ts'
-import { type Delivery, type DeliveryStats, RETRY_FIRST_MS, RETRY_MAX_MS } from './delivery.ts'
+import type { Delivery, DeliveryStats } from './delivery.ts'
+import { DeliveryLife, rowsOf } from './delivery-life.ts'
 import type { Journal } from './journal.ts'
-import { isRowTable } from './journal-format.ts'
-import type { Account, Backlog, SegmentReader } from './journal-reader.ts'
+import type { Account, Backlog } from './journal-reader.ts'
 import type { Segment } from './segment.ts'
 import type { Outcome, Stage } from './sink.ts'
 
@@ -87,85 +85,42 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
   readonly name: string
   readonly sink: string
   readonly #options: IntervalDeliveryOptions<A>
-  readonly #reader: SegmentReader
-  readonly #circuit: Circuit
-  /** Ends attempts under way. */
-  readonly #abort = new AbortController()
-  /** Ends waiting: for a segment, for the end of an interval, before the next attempt. */
-  readonly #drain = new AbortController()
+  readonly #life: DeliveryLife
   #open: Open<A> | null = null
   /** The segment that could not be read last, and how often: those before it are read again each time. */
   #unread = { id: '', failures: 0 }
   /** The interval that was flushed last, and how often. */
   #last = { index: -1, parts: 0 }
-  #loop: Promise<void> | null = null
-  #stopped: Promise<void> | null = null
-  #cursor: Promise<void> = Promise.resolve()
-  #lastError: string | null = null
-  #lastAcceptedMs: number | null = null
-  readonly #counts = {
-    deliveredSegments: 0,
-    deliveredRows: 0,
-    rejectedSegments: 0,
-    rejectedRows: 0,
-    attempts: 0,
-    retries: 0,
-  }
 
   constructor(options: IntervalDeliveryOptions<A>) {
-    const { sink, journal, clock, random = Math.random } = options
-    const { retryFirstMs: firstMs = RETRY_FIRST_MS, retryMaxMs: maxMs = RETRY_MAX_MS } = options
-    this.name = `delivery of ${sink.name}`
-    this.sink = sink.name
+    this.name = `delivery of ${options.sink.name}`
+    this.sink = options.sink.name
     this.#options = options
-    this.#reader = journal.reader(sink.name)
-    this.#circuit = new Circuit({ firstMs, maxMs, random, clock })
+    this.#life = new DeliveryLife(options)
   }
 
   async start(): Promise<void> {
-    this.#loop ??= this.#run()
+    this.#life.start(() => this.#run())
   }
 
-  /** Called after the last seal. Goes on until all is delivered, the sink fails once, or the deadline comes. */
   stop(deadline: AbortSignal): Promise<void> {
-    this.#stopped ??= this.#end(deadline)
-    return this.#stopped
-  }
-
-  async #end(deadline: AbortSignal): Promise<void> {
-    const abort = () => this.#abort.abort()
-    if (deadline.aborted) abort()
-    deadline.addEventListener('abort', abort, { once: true })
-    if (this.#loop !== null) await this.#options.journal.settled()
-    this.#drain.abort()
-    await this.#loop
-    await this.#cursor
-    deadline.removeEventListener('abort', abort)
-    const { segments, rows } = this.#reader.backlog()
-    if (segments > 0)
-      this.#options.log.info({ sink: this.sink, segments, rows }, 'left in the journal for the next start')
+    return this.#life.stop(deadline)
   }
 
   stats(): DeliveryStats {
-    return {
-      ...this.#counts,
-      failures: this.#circuit.failures,
-      lastError: this.#lastError,
-      lastAcceptedMs: this.#lastAcceptedMs,
-      circuit: this.#circuit.stats(),
-    }
+    return this.#life.stats()
   }
 
   backlog(): Backlog {
-    return this.#reader.backlog()
+    return this.#life.reader.backlog()
   }
 
   account(): Account {
-    return this.#reader.account()
+    return this.#life.reader.account()
   }
 
   async #run(): Promise<void> {
-    const abort = this.#abort.signal
+    const abort = this.#life.abort
     while (!abort.aborted) {
       const open = this.#open
       const segment = open !== null && this.#isFull(open) ? null : await this.#next()
@@ -175,7 +130,7 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
         continue
       }
       if (segment === null) {
-        if (this.#drain.signal.aborted) return
+        if (this.#life.drain.aborted) return
         continue
       }
       await this.#add(segment)
@@ -184,14 +139,14 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
 
   /** The segment after those of the open interval; null when the interval's time is over, or the process stops. */
   async #next(): Promise<Segment | null> {
-    const drain = this.#drain.signal
+    const drain = this.#life.drain
     const open = this.#open
     if (open === null) {
-      if (drain.aborted && !this.#reader.ready) return null
-      return this.#reader.next(drain.aborted ? this.#abort.signal : drain)
+      if (drain.aborted && !this.#life.reader.ready) return null
+      return this.#life.reader.next(drain.aborted ? this.#life.abort : drain)
     }
     const after = open.segments.at(-1)!.id
-    if (this.#reader.readyAfter(after)) return this.#reader.next(this.#abort.signal, { after })
+    if (this.#life.reader.readyAfter(after)) return this.#life.reader.next(this.#life.abort, { after })
     const leftMs = this.#closesMs(open) - this.#options.clock.now()
     if (drain.aborted || leftMs <= 0) return null
     const over = new AbortController()
@@ -199,7 +154,7 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
     drain.addEventListener('abort', end, { once: true })
     try {
       const timer = this.#options.clock.sleep(leftMs, over.signal).then(end)
-      const segment = await this.#reader.next(over.signal, { after })
+      const segment = await this.#life.reader.next(over.signal, { after })
       over.abort()
       await timer
       return segment
@@ -236,7 +191,7 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
     const open = this.#open
     const release = segment.hold?.()
     try {
-      await open.aggregate.add(segment, this.#abort.signal)
+      await open.aggregate.add(segment, this.#life.abort)
       open.segments.push(segment)
     } catch (error) {
       // Half of the segment may be in the aggregate: what was read before is read again.
@@ -249,12 +204,12 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
 
   /** A segment that is no sequence of our blocks, though its CRCs hold, must not stop those after it. */
   async #failRead(segment: Segment, cause: unknown): Promise<void> {
-    if (this.#abort.signal.aborted) return
+    if (this.#life.abort.aborted) return
     const error = cause instanceof Error ? cause : new Error(String(cause))
     if (this.#unread.id !== segment.id) this.#unread = { id: segment.id, failures: 0 }
     if (++this.#unread.failures < READS_MAX) {
       const waitMs = this.#fail(error)
-      await this.#options.clock.sleep(waitMs, this.#drain.signal)
+      await this.#options.clock.sleep(waitMs, this.#life.drain)
       return
     }
     this.#unread = { id: '', failures: 0 }
@@ -272,53 +227,23 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
       rows: rowsOf(segments),
       part,
     }
-    while (!this.#abort.signal.aborted) {
-      this.#counts.attempts++
-      this.#circuit.begin()
-      const attempt = this.#circuit.failures + 1
-      const told = startAttempt({ sink: this.sink, segments, rows: interval.rows, attempt })
-      const outcome = await this.#attempt(() => sink.flush(aggregate, interval, this.#abort.signal))
-      told.end(outcome)
+    while (!this.#life.abort.aborted) {
+      const outcome = await this.#life.attempt(segments, () =>
+        this.#life.untilAborted(sink.flush(aggregate, interval, this.#life.abort)),
+      )
       if (outcome.status === 'retry') {
         const waitMs = this.#fail(outcome.error, outcome.afterMs)
-        if (this.#drain.signal.aborted) return false
-        await clock.sleep(waitMs, this.#drain.signal)
+        if (this.#life.drain.aborted) return false
+        await clock.sleep(waitMs, this.#life.drain)
         continue
       }
       this.#open = null
       this.#last = { index, parts: part + 1 }
       if (outcome.status === 'rejected') await this.#reject(segments, outcome.error)
-      else this.#accept(segments, interval.rows, outcome.dropped)
+      else this.#life.accepted(segments, outcome.dropped)
       return true
     }
     return false
-  }
-
-  async #attempt(work: () => Promise<Outcome>): Promise<Outcome> {
-    const { signal } = this.#abort
-    return new Promise((resolve) => {
-      // A sink that does not heed the signal must not keep the process from ending.
-      const ended = () => resolve({ status: 'retry', error: new Error('the deadline of the shutdown came') })
-      signal.addEventListener('abort', ended, { once: true })
-      const failed = (error: unknown) =>
-        resolve({ status: 'retry', error: error instanceof Error ? error : new Error(String(error)) })
-      // Within a promise: a sink that throws at once is as bad as one that rejects.
-      Promise.resolve()
-        .then(work)
-        .then(resolve, failed)
-        .finally(() => signal.removeEventListener('abort', ended))
-    })
-  }
-
-  #accept(segments: readonly Segment[], rows: number, dropped: number | undefined): void {
-    const { log, clock } = this.#options
-    if (this.#circuit.failures > 0) log.info({ sink: this.sink, attempts: this.#circuit.failures }, 'delivering again')
-    this.#counts.deliveredSegments += segments.length
-    this.#counts.deliveredRows += rows
-    this.#lastAcceptedMs = clock.now()
-    this.#lastError = null
-    this.#circuit.succeeded()
-    this.#cursor = this.#reader.ackAll(segments, 'accepted', dropped)
   }
 
   async #reject(segments: readonly Segment[], error: Error): Promise<void> {
@@ -335,25 +260,12 @@ class IntervalDelivery<A extends Aggregate> implements Delivery {
     }
     const rows = rowsOf(kept)
     log.error({ sink: this.sink, segments: kept.length, rows, error }, 'refused for good and kept as dead letters')
-    this.#counts.rejectedSegments += kept.length
-    this.#counts.rejectedRows += rows
-    this.#lastError = error.message
-    this.#cursor = this.#reader.ackAll(kept, 'rejected')
-    if (kept.length === segments.length) this.#circuit.succeeded()
-    else await clock.sleep(this.#circuit.failed(), this.#drain.signal)
+    this.#life.rejected(kept, error)
+    if (kept.length === segments.length) this.#life.circuit.succeeded()
+    else await clock.sleep(this.#life.circuit.failed(), this.#life.drain)
   }
 
   #fail(error: Error, afterMs?: number): number {
-    this.#counts.retries++
-    if (this.#circuit.failures === 0)
-      this.#options.log.warn({ sink: this.sink, error }, 'an interval could not be delivered; trying again')
-    this.#lastError = error.message
-    return this.#circuit.failed(afterMs)
+    return this.#life.failed('an interval', error, afterMs)
   }
-}
-
-function rowsOf(segments: readonly Segment[]): number {
-  let rows = 0
-  for (const { tables } of segments) for (const table of tables) if (isRowTable(table.table)) rows += table.rows
-  return rows
 }
