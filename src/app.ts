@@ -18,8 +18,8 @@ import { createServedLedger } from './pipeline/ledger-served.ts'
 import { createPrimarySources } from './pipeline/primary-source.ts'
 import { createRollup } from './pipeline/rollup.ts'
 import { rollupBlockOfRows } from './pipeline/rollup-of-rows.ts'
-import type { Stage } from './pipeline/sink.ts'
 import { createSpanStore } from './pipeline/spans.ts'
+import { createStages } from './pipeline/stages.ts'
 import { createQueryServer } from './query/server.ts'
 import { openSlos } from './query/slo/load.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
@@ -224,27 +224,19 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
   })
 
   // Downstream first; a failure takes back what has started.
-  const started: Stage[] = []
-  const start = async (stage: Stage): Promise<void> => {
-    started.push(stage)
-    await stage.start()
-  }
+  const stages = createStages({ stopMs: STOP_MS })
   const stop = async (): Promise<void> => {
     receivers.setServing(false)
-    // A timer that holds the process, unlike AbortSignal.timeout: draining must not end because nothing else is left.
-    const deadline = new AbortController()
-    const timer = setTimeout(() => deadline.abort(), STOP_MS)
-    for (let stage = started.pop(); stage !== undefined; stage = started.pop()) await stage.stop(deadline.signal)
-    clearTimeout(timer)
+    await stages.stop()
     await store.close()
   }
   try {
-    if (embedded !== undefined) await start(embedded)
+    if (embedded !== undefined) await stages.start(embedded)
     await store.migrate(AbortSignal.timeout(600_000))
     if (role === 'all') ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
     for (const stage of [query, sink, journal, ledger, delivery, adapters, disk, mesh, lane, served, own])
-      await start(stage)
-    for (const stage of receivers.stages) await start(stage)
+      await stages.start(stage)
+    for (const stage of receivers.stages) await stages.start(stage)
   } catch (error) {
     await stop()
     throw error

@@ -1,4 +1,3 @@
-import { statfs } from 'node:fs/promises'
 import type { ClickHouse } from './adapters/clickhouse/client.ts'
 import type { StoreRetention } from './adapters/clickhouse/retention.ts'
 import type { ClickHouseSink } from './adapters/clickhouse/sink.ts'
@@ -6,6 +5,7 @@ import type { AlsReceiver, AlsStream } from './ingest/als/receiver.ts'
 import type { GrpcServer } from './ingest/grpc/index.ts'
 import type { OtlpHttpServer, OtlpReceiver } from './ingest/otlp/index.ts'
 import type { Clock } from './lib/clock.ts'
+import { freeBytes } from './lib/free-bytes.ts'
 import { TLS_REFUSALS } from './lib/tls.ts'
 import type { Adapter } from './pipeline/adapter.ts'
 import type { Delivery } from './pipeline/delivery.ts'
@@ -174,15 +174,6 @@ export function configOf({ last, counters, takenMs }: Reload): StatusReport['con
             changes: last.changes.map(({ text }) => text),
             reasons: [...last.reasons],
           },
-  }
-}
-
-async function freeBytes(dir: string): Promise<number | null> {
-  try {
-    const { bavail, bsize } = await statfs(dir)
-    return bavail * bsize
-  } catch {
-    return null
   }
 }
 

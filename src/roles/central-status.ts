@@ -1,9 +1,9 @@
-import { statfs } from 'node:fs/promises'
 import type { ClickHouse } from '../adapters/clickhouse/client.ts'
 import type { StoreRetention } from '../adapters/clickhouse/retention.ts'
 import type { SegmentReceiver } from '../ingest/segments/receiver.ts'
 import type { Spool } from '../ingest/segments/spool.ts'
 import type { Clock } from '../lib/clock.ts'
+import { freeBytes } from '../lib/free-bytes.ts'
 import type { AdapterLedger } from '../pipeline/ledger.ts'
 import type { StatusReport } from '../query/schemas.ts'
 import type { Reload } from '../reload.ts'
@@ -120,14 +120,5 @@ async function report(parts: CentralStatusParts, startedMs: number, signal: Abor
         help: answer.ready ? null : 'the log says why',
       },
     ],
-  }
-}
-
-async function freeBytes(dir: string): Promise<number | null> {
-  try {
-    const { bavail, bsize } = await statfs(dir)
-    return bavail * bsize
-  } catch {
-    return null
   }
 }

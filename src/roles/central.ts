@@ -5,7 +5,7 @@ import type { AppOptions } from '../app.ts'
 import { systemClock } from '../lib/clock.ts'
 import { parseDuration } from '../lib/units.ts'
 import { boundsOf, queryLimits, retentionOf } from '../live.ts'
-import type { Stage } from '../pipeline/sink.ts'
+import { createStages } from '../pipeline/stages.ts'
 import { createQueryServer } from '../query/server.ts'
 import { openSlos } from '../query/slo/load.ts'
 import { createReload } from '../reload.ts'
@@ -96,29 +96,19 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
     log,
   })
 
-  const started: Stage[] = []
+  const stages = createStages({ stopMs: STOP_MS })
   const stop = async (): Promise<void> => {
-    const deadline = new AbortController()
-    const timer = setTimeout(() => deadline.abort(), STOP_MS)
-    for (let stage = started.pop(); stage !== undefined; stage = started.pop()) await stage.stop(deadline.signal)
-    clearTimeout(timer)
+    await stages.stop()
     await store.close()
   }
-  const stages: Stage[] = segments === null ? [query] : [query, sink, disk, segments]
   try {
-    if (embedded !== undefined) {
-      started.push(embedded)
-      await embedded.start()
-    }
+    if (embedded !== undefined) await stages.start(embedded)
     if (writes) {
       spool?.open()
       await store.migrate(AbortSignal.timeout(600_000))
       sink.engineStarted()
     }
-    for (const stage of stages) {
-      started.push(stage)
-      await stage.start()
-    }
+    for (const stage of segments === null ? [query] : [query, sink, disk, segments]) await stages.start(stage)
   } catch (error) {
     await stop()
     throw error

@@ -1,5 +1,6 @@
 import type { ClickHouse } from '../adapters/clickhouse/client.ts'
 import type { ClickHouseStore } from '../adapters/clickhouse/open.ts'
+import { noClickHouseCounts } from '../adapters/clickhouse/sink.ts'
 import type { Delivery } from '../pipeline/delivery.ts'
 import { Problem } from '../query/problem.ts'
 
@@ -29,25 +30,12 @@ export function createNoStore(): ClickHouseStore {
     close: async () => {},
   }
   const idle = { name: 'no store', start: async () => {}, stop: async () => {} }
-  const rows = { requests: 0, attempts: 0, progress: 0, connections: 0, latency_1m: 0 }
-  const sides = { series: 0, samples: 0, histograms: 0, spans: 0 }
   return {
     reader: client,
     all: client,
     sink: {
       ...idle,
-      counters: {
-        rows: { ...rows, ...sides },
-        segments: 0,
-        retries: 0,
-        lookups: 0,
-        daysMissing: 0,
-        daysWrong: 0,
-        minutesCorrected: 0,
-        hoursCorrected: 0,
-        rowsLate: 0,
-        rowsFuture: 0,
-      },
+      counters: noClickHouseCounts(),
       send: async () => absent(),
       engineStarted: () => {},
       settle: async () => ({ status: 'accepted' }),

@@ -101,14 +101,7 @@ async function openEmbedded(options: OpenOptions, embedded: EmbeddedEngine): Pro
     boot: await readBoot(options.data),
   })
   embedded.onRestart(() => sink.engineStarted())
-  return {
-    reader,
-    all: writer,
-    sink,
-    disk: retentionOf(options, writer, sink, options.diskBytesMax),
-    migrate: (signal) => migrated(options, writer, undefined, signal),
-    close: () => closeAll([writer, reader]),
-  }
+  return ofOneDatabase(options, { writer, reader, sink })
 }
 
 function openServer(options: OpenOptions): ClickHouseStore {
@@ -124,6 +117,13 @@ function openServer(options: OpenOptions): ClickHouseStore {
     readsFiles: false,
   })
   changed = () => sink.engineStarted()
+  return ofOneDatabase(options, { writer, reader, sink })
+}
+
+function ofOneDatabase(
+  options: OpenOptions,
+  { writer, reader, sink }: { readonly writer: ClickHouse; readonly reader: ClickHouse; readonly sink: ClickHouseSink },
+): ClickHouseStore {
   return {
     reader,
     all: writer,

@@ -71,6 +71,30 @@ export interface ClickHouseCounters {
   rowsFuture: number
 }
 
+/** What a sink begins with. */
+export const noClickHouseCounts = (): ClickHouseCounters => ({
+  rows: {
+    requests: 0,
+    attempts: 0,
+    progress: 0,
+    connections: 0,
+    latency_1m: 0,
+    series: 0,
+    samples: 0,
+    histograms: 0,
+    spans: 0,
+  },
+  segments: 0,
+  retries: 0,
+  lookups: 0,
+  daysMissing: 0,
+  daysWrong: 0,
+  minutesCorrected: 0,
+  hoursCorrected: 0,
+  rowsLate: 0,
+  rowsFuture: 0,
+})
+
 export interface ClickHouseSinkOptions {
   readonly clickhouse: ClickHouse
   readonly log: Log
@@ -110,28 +134,7 @@ export function createClickHouseSink(options: ClickHouseSinkOptions): ClickHouse
 
 class Sink implements ClickHouseSink {
   readonly name = 'clickhouse'
-  readonly counters: ClickHouseCounters = {
-    rows: {
-      requests: 0,
-      attempts: 0,
-      progress: 0,
-      connections: 0,
-      latency_1m: 0,
-      series: 0,
-      samples: 0,
-      histograms: 0,
-      spans: 0,
-    },
-    segments: 0,
-    retries: 0,
-    lookups: 0,
-    daysMissing: 0,
-    daysWrong: 0,
-    minutesCorrected: 0,
-    hoursCorrected: 0,
-    rowsLate: 0,
-    rowsFuture: 0,
-  }
+  readonly counters = noClickHouseCounts()
   readonly #options: ClickHouseSinkOptions
   readonly #inserts: Inserts
   readonly #rollups: Rollups
