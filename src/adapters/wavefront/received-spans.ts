@@ -1,37 +1,24 @@
 import type { NativeBlockColumns } from '../../model/native-read.ts'
 import { SPAN_LOGS_BYTES_MAX } from './limits.ts'
-import { type Span, type SpanLog, spanLine, spanLogsLine } from './lines.ts'
+import { type Span, type SpanLog, spanLogsLine } from './lines.ts'
 import { COMPONENT, type NameOptions } from './names.ts'
-import { PORTION, type SpanLinesOptions, TAGS_MAX } from './span-lines.ts'
+import { type SpanLinesOptions, TAGS_MAX } from './span-lines.ts'
+import { inPortions, type LoggedSpan } from './span-portions.ts'
 import { sanitiseName, sanitiseSpanKey, sanitiseSpanName, sanitiseSpanTags, type Tags } from './text.ts'
 import type { Line } from './transport.ts'
 
 /** Spans that others made and sent here by OTLP, as they came: rows of `spans`. Their events become the logs. */
-export function* receivedSpanLines(
-  block: NativeBlockColumns,
-  { names, logs, onRefused }: SpanLinesOptions,
-): Generator<readonly Line[]> {
+export function* receivedSpanLines(block: NativeBlockColumns, options: SpanLinesOptions): Generator<readonly Line[]> {
+  yield* inPortions(spansOf(block, options), options.onRefused)
+}
+
+function* spansOf(block: NativeBlockColumns, { names, logs }: SpanLinesOptions): Generator<LoggedSpan> {
   const read = createReader(block, names)
-  let spans: Line[] = []
-  let details: Line[] = []
   for (let row = 0; row < block.rows; row++) {
     const span = read.span(row)
     const log = logs ? read.logs(row) : []
-    const tags = log.length === 0 ? span.tags : [...span.tags, ['_spanLogs', 'true'] as const]
-    const line = spanLine({ ...span, tags })
-    if (typeof line !== 'string') {
-      onRefused(line)
-      continue
-    }
-    spans.push({ format: 'trace', text: line })
-    if (log.length > 0) details.push({ format: 'spanLogs', text: fittingLogs(span, log, line) })
-    if (spans.length === PORTION) {
-      yield [...spans, ...details]
-      spans = []
-      details = []
-    }
+    yield { span, logs: log, logsText: (line) => fittingLogs(span, log, line) }
   }
-  if (spans.length > 0) yield [...spans, ...details]
 }
 
 /** Tags that every span has, once: one of the sender's under such a name would count twice. */

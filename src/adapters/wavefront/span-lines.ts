@@ -3,8 +3,9 @@ import { PHASES } from '../../model/phases.ts'
 import { RowIds } from '../../otlp/row-ids.ts'
 import { phasesOf, rowColumn } from '../../pipeline/row-values.ts'
 import { STRICT_LIMITS } from './limits.ts'
-import { type Span, type SpanLog, spanLine, spanLogsLine } from './lines.ts'
+import { type Span, type SpanLog, spanLogsLine } from './lines.ts'
 import { COMPONENT, isError, type NameOptions, spanWho } from './names.ts'
+import { inPortions, type LoggedSpan } from './span-portions.ts'
 import { sanitiseSpanName, sanitiseValue, type Tags } from './text.ts'
 import type { Line } from './transport.ts'
 import type { Refusal } from './validate.ts'
@@ -28,34 +29,24 @@ export function* spanLines(
   keep: Uint8Array,
   options: SpanLinesOptions,
 ): Generator<readonly Line[]> {
-  const { names, logs, onRefused } = options
+  yield* inPortions(spansOf(block, keep, options), options.onRefused)
+}
+
+function* spansOf(
+  block: NativeBlockColumns,
+  keep: Uint8Array,
+  { names, logs }: SpanLinesOptions,
+): Generator<LoggedSpan> {
   const read = createSpanReader(block, names)
-  let spans: Line[] = []
-  let details: Line[] = []
   for (let row = 0; row < block.rows; row++) {
     if (keep[row] === 0) continue
     const span = read.span(row)
     if (span === null) continue
     const log = logs ? read.logs(row, span) : []
-    const tags = log.length === 0 ? span.tags : [...span.tags, ['_spanLogs', 'true'] as const]
-    const line = spanLine({ ...span, tags })
-    if (typeof line !== 'string') {
-      onRefused(line)
-      continue
-    }
-    spans.push({ format: 'trace', text: line })
-    if (log.length > 0) details.push({ format: 'spanLogs', text: spanLogsLine(span, log, line) })
-    if (spans.length === PORTION) {
-      yield [...spans, ...details]
-      spans = []
-      details = []
-    }
+    yield { span, logs: log, logsText: (line) => spanLogsLine(span, log, line) }
   }
-  if (spans.length > 0) yield [...spans, ...details]
 }
 
-/** Spans of a body: what proxies send on at once. */
-export const PORTION = 5000
 /** Beside these, `parent` and `_spanLogs` are tags too. */
 export const TAGS_MAX = STRICT_LIMITS.spanTags - 2
 
