@@ -21,5 +21,6 @@ await runOne(import.meta.dirname, 'campaign', process.argv.slice(2), {
   wavefront: 'hostile names and tags through the parsers of the real proxy: --seed 1 --count 1000000',
   backfill: 'a large JSON log, killed on the way again and again: --megabytes 1000 --kills 4 --seed 1',
   'otlp-outage': 'the target of OTLP is away for long: --minutes 30 --rate 20',
+  'all-down': 'the store and the targets of all adapters are away, and come back: --seconds 600 --rate 50000',
   outages: 'the store stands still, the disk is full: --seconds 60 --rate 20000',
 })
