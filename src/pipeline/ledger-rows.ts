@@ -11,6 +11,15 @@ export class NodeRows {
   readonly bySource = new Map<Origin['source'], SourceRows>()
   /** 4.8 kB for each source: for nodes whose stats come. */
   timed = false
+  /** When the first of these rows to end did so, ms since the epoch; Infinity before any. */
+  firstEndMs = Number.POSITIVE_INFINITY
+
+  /** Rows since the process began, by all sources. */
+  get total(): number {
+    let sum = 0
+    for (const { total } of this.bySource.values()) sum += total
+    return sum
+  }
 
   add(source: Origin['source'], endMs: number, tcp: boolean, success: boolean): void {
     let rows = this.bySource.get(source)
@@ -18,6 +27,7 @@ export class NodeRows {
       rows = new SourceRows()
       this.bySource.set(source, rows)
     }
+    if (endMs < this.firstEndMs) this.firstEndMs = endMs
     rows.add(endMs, tcp, success, this.timed)
   }
 

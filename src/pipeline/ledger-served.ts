@@ -366,12 +366,18 @@ class Served implements ServedLedger {
 
   /** The first stats of a node: what was before us is no loss of ours. */
   #begin(name: string, node: Node, stats: NodeStats, raw: number): void {
-    const whole = stats.startedMs !== null && stats.startedMs >= this.#sinceMs - START_SLACK_MS
-    // A proxy that began after us: every request of its life should be here.
+    const whole = stats.startedMs !== null && this.#isFirstLife(name, node, stats.startedMs)
+    // Every request of its life should be here.
     if (!whole) node.offset = raw - this.#rowsBy(name, node, stats.timeMs)
     node.rejectedBefore = whole ? 0 : this.#options.counts(name).rejected
     this.#setBase(name, node, stats, whole)
     if (whole) node.base = { ...node.base, others: 0 }
+  }
+
+  /** Whether the proxy began after us, and nothing came of it before: no life without stats that nobody can compare. */
+  #isFirstLife(name: string, node: Node, startedMs: number): boolean {
+    const before = this.#options.counts(name).requests - node.rows.total
+    return startedMs >= this.#sinceMs - START_SLACK_MS && node.rows.firstEndMs >= startedMs - UPTIME_MS && before === 0
   }
 
   #continue(name: string, node: Node, stats: NodeStats, raw: number): void {

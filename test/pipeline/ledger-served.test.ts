@@ -74,6 +74,20 @@ test('without stats it cannot know', () => {
   expect(world.ledger.totals()).toMatchObject({ nodes: 0, lost: 0 })
 })
 
+test('a proxy that logged before anything told of its stats, and began anew with them: only what follows is compared', () => {
+  for (const process of ['the same', 'a later'] as const) {
+    const world = new ServedWorld()
+    world.rows(500)
+    world.pass(60)
+    if (process === 'a later') world.restart()
+    const proxy = new Served(world)
+    for (let k = 0; k < 20; k++) proxy.second(100)
+    for (let k = 0; k < 3; k++) proxy.second(100, 40)
+    proxy.quiet(30)
+    expect(world.edge, process).toMatchObject({ lost: 180, unexplained: 0 })
+  }
+})
+
 test('ten undisturbed minutes: nothing lost, nothing unexplained, at any moment', () => {
   const { world, proxy } = started()
   const random = seededRandom(3)
