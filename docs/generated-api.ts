@@ -9,7 +9,7 @@ interface Operation {
   readonly parameters?: readonly { readonly name: string; readonly description: string }[]
 }
 interface Document {
-  readonly paths: Readonly<Record<string, { readonly get: Operation }>>
+  readonly paths: Readonly<Record<string, { readonly get: Operation } & Readonly<Record<string, Operation>>>>
 }
 
 /** `docs/api.md`, from the server's own `/openapi.json`. */
@@ -25,10 +25,12 @@ export async function apiDocs(): Promise<string> {
       (get.parameters ?? []).every((one) => one.name !== name || one.description === meanings.get(name)),
     )
   const common = [...meanings.keys()].filter((name) => uses(name) > 1 && isSame(name))
-  const rows = paths.map(([path, { get }]) => {
-    const own = (get.parameters ?? []).map(({ name }) => `\`${name}\``).join(' ')
-    return `| \`${path}\` | ${get.summary} | ${own} |`
-  })
+  const rows = paths.flatMap(([path, operations]) =>
+    Object.entries(operations).map(([method, { summary, parameters = [] }]) => {
+      const own = parameters.map(({ name }) => `\`${name}\``).join(' ')
+      return `| \`${method === 'get' ? '' : `${method.toUpperCase()} `}${path}\` | ${summary} | ${own} |`
+    }),
+  )
   const own = paths.flatMap(([path, { get }]) =>
     (get.parameters ?? [])
       .filter(({ name }) => !common.includes(name))
@@ -128,6 +130,7 @@ async function openapi(): Promise<Document> {
     metrics: nothing,
     mesh: nothing,
     web: async () => null,
+    slos: { slos: () => [], documents: { put: nothing, remove: nothing } },
     retention: { rowsMs: null, minutesMs: null, hoursMs: null },
     log: silentLog,
     clock: systemClock,

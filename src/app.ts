@@ -21,7 +21,7 @@ import { rollupBlockOfRows } from './pipeline/rollup-of-rows.ts'
 import { createSpanStore } from './pipeline/spans.ts'
 import { createStages } from './pipeline/stages.ts'
 import { createQueryServer } from './query/server.ts'
-import { openSlos } from './query/slo/load.ts'
+import { openSlos } from './query/slo/book.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
 import { createReload, type Reload } from './reload.ts'
 import { openStore } from './roles/store.ts'
@@ -65,7 +65,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
 
   // Certificates and objectives first: what is wrong in their files is told before anything runs.
   const safety = createSafety({ config, log })
-  const slos = await openSlos(config.slo.files, log)
+  const slos = await openSlos({ files: config.slo.files, dir: resolve(data, 'slos'), log })
 
   // Journal, and the store that reads it: the embedded engine, a server or a cluster.
   const journal = await openJournal({
@@ -94,7 +94,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     clock,
     log,
   })
-  const { reader, sink, disk } = store
+  const { reader, sink, disk, days } = store
   const adapters = await createAdapters({ config, data, journal, clock, log })
 
   // Ingest: one lane, and the receivers that fill it.
@@ -199,7 +199,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     access: safety.access('http'),
     hostNames: config.http.hostNames,
     logs: receivers.logs,
-    slos,
+    slos: { slos: slos.slos, documents: slos },
     remoteWrite: receivers.remoteWrite,
     reload,
     retention,
@@ -234,7 +234,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     if (embedded !== undefined) await stages.start(embedded)
     await store.migrate(AbortSignal.timeout(600_000))
     if (role === 'all') ledger.reconcile(await rowsByNode(store.all, AbortSignal.timeout(60_000)))
-    for (const stage of [query, sink, journal, ledger, delivery, adapters, disk, mesh, lane, served, own])
+    for (const stage of [query, sink, journal, ledger, delivery, adapters, disk, days, mesh, lane, served, own])
       await stages.start(stage)
     for (const stage of receivers.stages) await stages.start(stage)
   } catch (error) {

@@ -43,7 +43,7 @@ const COMMANDS: Readonly<Record<string, { readonly run: Command; readonly usage:
   },
   journal: { run: journalCommand, usage: 'journal ls|verify|replay [--data DIR] [--sink NAME] [SEGMENT…]' },
   token: { run: tokenCommand, usage: 'token [NAME] [--scopes read,ingest,admin] [--stdin]' },
-  slo: { run: sloCommand, usage: 'slo check|rules FILE…' },
+  slo: { run: sloCommand, usage: 'slo check|rules [--config FILE] [--data DIR] [FILE…]' },
   version: { run: versionCommand, usage: 'version' },
 }
 
@@ -160,7 +160,7 @@ async function checkConfigCommand(args: readonly string[], world: World): Promis
   if (findings.length > 0) world.stderr(formatFindings(findings))
   if (!failed) {
     const { loadSlos } = await import('./query/slo/load.ts')
-    await loadSlos(config.slo.files)
+    await loadSlos({ files: config.slo.files, dir: resolve(config.data, 'slos') })
     if (values.effective === true) {
       world.stdout(`${JSON.stringify(withoutSecrets(config), null, 2)}\n`)
     }
@@ -308,9 +308,23 @@ async function tokenCommand(args: readonly string[], world: World): Promise<numb
 }
 
 async function sloCommand(args: readonly string[], world: World): Promise<number> {
-  const { positionals } = parseArgs({ args: [...args], options: {}, allowPositionals: true, strict: true })
+  const { config: file, data, set } = RUN_OPTIONS
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { config: file, data, set },
+    allowPositionals: true,
+    strict: true,
+  })
   const { runSlo } = await import('./query/slo/command.ts')
-  return runSlo(positionals, world)
+  const configured = () => {
+    const { config } = requireConfig(configInput(values, world))
+    return { files: config.slo.files, dir: resolve(config.data, 'slos') }
+  }
+  return runSlo(positionals, {
+    stdout: (text) => world.stdout(text),
+    stderr: (text) => world.stderr(text),
+    configured,
+  })
 }
 
 async function versionCommand(_args: readonly string[], world: World): Promise<number> {

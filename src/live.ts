@@ -3,7 +3,7 @@ import type { Config } from './config.ts'
 import { scrapeJobs } from './ingest/scrape/open.ts'
 import type { ScrapeReceiver } from './ingest/scrape/receiver.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
-import type { SloBook } from './query/slo/load.ts'
+import type { SloBook } from './query/slo/book.ts'
 import type { LivePart } from './reload.ts'
 import { type Safety, senderLimits, TLS_OPTIONS, tlsConfigs } from './safety.ts'
 

@@ -13,7 +13,8 @@ export function handleErrors(app: FastifyInstance, log: Log): void {
     const path = request.url.split('?')[0]!
     // Every path answers GET, if only to say that there is nothing: the method is at fault where a resource is.
     if (app.hasRoute({ url: path, method: 'GET' })) {
-      reply.header('allow', 'GET, HEAD')
+      const further = (['PUT', 'POST', 'DELETE'] as const).filter((method) => app.hasRoute({ url: path, method }))
+      reply.header('allow', ['GET', 'HEAD', ...further].join(', '))
       return sendProblem(reply, new Problem('method_not_allowed', `${path} has no ${request.method}`))
     }
     return sendProblem(reply, new Problem('not_found', `there is nothing at ${path.slice(0, 200)}`))

@@ -1,6 +1,6 @@
 import type { Retention } from './ports.ts'
 import { asProblem, type Question } from './question.ts'
-import { MS, maxOf, type Nanos } from './time.ts'
+import { DAY, MS, maxOf, type Nanos } from './time.ts'
 
 /** From when on the store has everything that ever came, by table; 0 where nothing has expired. */
 export interface Horizon {
@@ -13,7 +13,6 @@ export interface HorizonReader {
 }
 
 const KEEP_MS = 5000
-const DAY: Nanos = 86_400n * 1000n * MS
 
 interface OldestRow {
   readonly kind: string

@@ -13,6 +13,7 @@ import { readRows } from './read-rows.ts'
 import type { Quantity, View } from './schemas.ts'
 import type { Interval, Nanos } from './time.ts'
 import { type Census, effectiveView, NO_CENSUS, resolveView, takeCensus } from './view.ts'
+import { readWholeDays } from './whole-days.ts'
 
 /** What a route wants measured. */
 export interface Wanted {
@@ -53,13 +54,14 @@ const OVERFLOW_FACTOR = 10
 export async function measure(context: QueryContext, question: Question, wanted: Wanted): Promise<Measured> {
   const { filters, now, step, quantities } = wanted
   const horizon = await context.horizon.read(question)
+  const wholeDays = wanted.method === 'exact' ? [] : await readWholeDays(question, wanted.interval, step)
   const groupNames = wanted.groups.map((column) => column.name)
   const view = effectiveView(wanted.view, filters, groupNames)
   const censusNeeded = view === 'auto' || view === 'server' || wanted.method === 'auto'
   const named = [...filters.map((filter) => filter.column.name), ...groupNames]
-  const censusPlan = withEverySource(planRollups(wanted.interval, null, horizon)!, named)
+  const censusPlan = withEverySource(planRollups(wanted.interval, null, horizon, wholeDays)!, named)
   let census = censusNeeded ? await takeCensus(question, censusPlan, filters, now) : NO_CENSUS
-  const { method, ...chosen } = choose(context, wanted, horizon, census)
+  const { method, ...chosen } = choose(context, wanted, { horizon, wholeDays, census })
   const plan = withEverySource(chosen.plan, named)
   let viewPlan = censusPlan
   if (census.overflow && method === 'exact') {
@@ -101,8 +103,11 @@ export async function measure(context: QueryContext, question: Question, wanted:
 function choose(
   context: QueryContext,
   wanted: Wanted,
-  horizon: Horizon,
-  census: Census,
+  {
+    horizon,
+    wholeDays,
+    census,
+  }: { readonly horizon: Horizon; readonly wholeDays: readonly Interval[]; readonly census: Census },
 ): { readonly plan: Plan; readonly method: 'exact' | 'histogram' } {
   const { interval, step } = wanted
   const rowsOnly = whyRowsOnly(wanted)
@@ -113,7 +118,7 @@ function choose(
     if (rowsOnly?.exactOnly === true) {
       throw new Problem('needs_rows', rowsOnly.why, { parameter: 'method', help: 'use method=exact or auto' })
     }
-    const plan = rowsOnly === null ? planRollups(interval, step, horizon) : null
+    const plan = rowsOnly === null ? planRollups(interval, step, horizon, wholeDays) : null
     return { plan: plan ?? planRows(interval, horizon, rowsOnly?.why ?? STEP_WHY), method: 'histogram' }
   }
   if (rowsOnly !== null) return { plan: planRows(interval, horizon, rowsOnly.why), method: 'exact' }
@@ -121,7 +126,7 @@ function choose(
   const rowsMax = context.limits.autoRowsMax * (census.overflow && selective ? OVERFLOW_FACTOR : 1)
   const fewRows = census.matching <= rowsMax && census.reports <= rowsMax * SCAN_FACTOR
   if (fewRows && interval.from >= horizon.rows) return { plan: planRows(interval, horizon, ''), method: 'exact' }
-  const plan = planRollups(interval, step, horizon)
+  const plan = planRollups(interval, step, horizon, wholeDays)
   if (plan === null) return { plan: planRows(interval, horizon, STEP_WHY), method: 'exact' }
   return { plan, method: 'histogram' }
 }

@@ -1,3 +1,4 @@
+import { ROLLUP_TIMES } from '../model/rollup-columns.ts'
 import { timeSql } from './filters.ts'
 import type { Part } from './plan.ts'
 import type { Bindings } from './sql.ts'
@@ -10,7 +11,7 @@ export function partSql(part: Part, bindings: Bindings): string {
     return `${counts}end_time >= ${timeSql(part.from, bindings)} AND end_time < ${timeSql(part.to, bindings)}`
   }
   const seconds = (time: Nanos) => `toDateTime(${bindings.bind(time / SECOND, 'Int64')}, 'UTC')`
-  const column = timeColumn(part)
+  const column = ROLLUP_TIMES[part.table]
   return `${column} >= ${seconds(part.from)} AND ${column} < ${seconds(part.to)}`
 }
 
@@ -19,11 +20,7 @@ export function stepSql(part: Part, step: Nanos | null, bindings: Bindings): str
   if (step === null) return 'toInt64(0)'
   const width = bindings.bind(step, 'Int64')
   if (part.table === 'requests') return `intDiv(toUnixTimestamp64Nano(end_time), ${width})`
-  return `intDiv(toInt64(toUnixTimestamp(${timeColumn(part)})) * ${SECOND}, ${width})`
-}
-
-function timeColumn(part: Part): string {
-  return part.table === 'latency_1m' ? 'minute' : 'hour'
+  return `intDiv(toInt64(toUnixTimestamp(${ROLLUP_TIMES[part.table]})) * ${SECOND}, ${width})`
 }
 
 /** Steps below this are refused. */

@@ -1,10 +1,11 @@
+import { ROLLUP_TABLES, type RollupTable } from '../model/schema.ts'
 import type { Horizon } from './horizon.ts'
 import { Problem } from './problem.ts'
-import { ceilTo, floorTo, formatTime, HOUR, type Interval, MINUTE, maxOf, type Nanos } from './time.ts'
+import { ceilTo, DAY, floorTo, formatTime, HOUR, type Interval, MINUTE, maxOf, minOf, type Nanos } from './time.ts'
 
 /** A piece of an interval, and the table it is read from. */
 export interface Part extends Interval {
-  readonly table: 'requests' | 'latency_1m' | 'latency_1h'
+  readonly table: 'requests' | RollupTable
   /** Rows that do not count, because their proxy told them in a better way, are wanted too. */
   readonly everySource?: boolean
 }
@@ -36,12 +37,17 @@ export function planRows(interval: Interval, horizon: Horizon, why: string): Pla
 /**
  * The coarsest table for the inside, finer ones towards the edges:
  *
- *   from │ rows │ minutes │ hours … hours │ minutes │ rows │ to
+ *   from │ rows │ minutes │ hours │ days … days │ hours │ minutes │ rows │ to
  *
- * An edge whose finer table has expired moves outward to the start or end of its minute, or hour. With a step, only
+ * Days are read where `wholeDays` has them, which are whole UTC days; hours elsewhere. An edge whose finer table has expired moves outward to the start or end of its minute, or hour. With a step, only
  * tables that its points are whole multiples of are used. Null when rows alone can answer.
  */
-export function planRollups(asked: Interval, step: Nanos | null, horizon: Horizon): Plan | null {
+export function planRollups(
+  asked: Interval,
+  step: Nanos | null,
+  horizon: Horizon,
+  wholeDays: readonly Interval[] = [],
+): Plan | null {
   const useHours = step === null || step % HOUR === 0n
   const useMinutes = step === null || step % MINUTE === 0n
   if (!useMinutes) return null
@@ -57,11 +63,22 @@ export function planRollups(asked: Interval, step: Nanos | null, horizon: Horizo
     add('latency_1m', first, end)
     add('requests', end, to)
   }
+  const hours = (from: Nanos, to: Nanos) => {
+    let at = from
+    for (const days of step === null || step % DAY === 0n ? wholeDays : []) {
+      const [first, end] = [maxOf(days.from, ceilTo(from, DAY)), minOf(days.to, floorTo(to, DAY))]
+      if (first >= end) continue
+      add('latency_1h', at, first)
+      add('latency_1d', first, end)
+      at = end
+    }
+    add('latency_1h', at, to)
+  }
   const [first, end] = [ceilTo(interval.from, HOUR), floorTo(interval.to, HOUR)]
   if (!useHours || first >= end) minutes(interval.from, interval.to)
   else {
     minutes(interval.from, first)
-    add('latency_1h', first, end)
+    hours(first, end)
     minutes(end, interval.to)
   }
   return { interval, parts }
@@ -87,8 +104,11 @@ function widened(asked: Interval, useHours: boolean, horizon: Horizon): Interval
 
 /** Tables of a plan, with commas, in the order of the schema. */
 export function sourceOf(plan: Plan): string {
-  const tables = ['requests', 'latency_1m', 'latency_1h'].filter((table) =>
-    plan.parts.some((part) => part.table === table),
-  )
-  return tables.join(',')
+  return tablesOf(plan.parts.map((part) => part.table))
+}
+
+/** The same of parts of several plans. */
+export function tablesOf(read: Iterable<Part['table']>): string {
+  const tables = new Set(read)
+  return (['requests', ...ROLLUP_TABLES] as const).filter((table) => tables.has(table)).join(',')
 }

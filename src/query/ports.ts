@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type { ProblemCode } from './problem.ts'
 import type { AdapterLedger, Coverage, NodeLedger, StatusReport } from './schemas.ts'
+import type { SloBook } from './slo/book.ts'
 import type { Slo } from './slo/slo.ts'
 
 /** What the query API needs of the rest of the process, beside the store. The application joins them. */
@@ -42,6 +43,8 @@ export interface StatusSource {
 /** The objectives as they are now; their files may be read again. */
 export interface SloSource {
   slos(): readonly Slo[]
+  /** Objectives over HTTP: both throw a `Problem`, and then nothing has changed. Absent where none are taken. */
+  readonly documents?: Pick<SloBook, 'put' | 'remove'>
 }
 
 /** A page of text that somebody else makes, for example of metrics. `accept` is the header as it came, or empty. */

@@ -144,7 +144,7 @@ export function asProblem(error: unknown, signal: AbortSignal): unknown {
 }
 
 /** The engine's exception code, wherever in the chain of causes it stands; undefined when the engine said nothing. */
-function engineCode(error: unknown): number | undefined {
+export function engineCode(error: unknown): number | undefined {
   for (let depth = 0; error instanceof Error && depth < 5; depth++, error = error.cause) {
     const code: unknown = 'code' in error ? error.code : undefined
     if (typeof code === 'number') return code

@@ -39,6 +39,7 @@ import { prometheusRoutes } from './routes/prometheus.ts'
 import { reloadRoute } from './routes/reload.ts'
 import { remoteWriteRoute } from './routes/remote-write.ts'
 import { requestsRoute } from './routes/requests.ts'
+import { sloDocumentsRoutes } from './routes/slo-documents.ts'
 import { slosRoutes } from './routes/slos.ts'
 import { tracesRoute } from './routes/traces.ts'
 import { trafficRoutes } from './routes/traffic.ts'
@@ -153,10 +154,13 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     trafficRoutes(scope, context)
     requestsRoute(scope, context)
     tracesRoute(scope, context)
-    slosRoutes(scope, context, options.slos ?? { slos: () => [] })
+    const slos = options.slos ?? { slos: () => [] }
+    slosRoutes(scope, context, slos)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
     if (options.reload !== undefined) reloadRoute(scope, options.reload)
+    const { documents } = slos
+    if (documents !== undefined) scope.register(async (own) => sloDocumentsRoutes(own, context, documents))
     const { logs, remoteWrite } = options
     if (logs !== undefined) scope.register(async (own) => logsRoute(own, logs))
     if (remoteWrite !== undefined) scope.register(async (own) => remoteWriteRoute(own, remoteWrite))

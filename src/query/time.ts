@@ -1,7 +1,7 @@
 import { HOUR, MINUTE, MS, type Nanos, readDuration, readTime, SECOND, TIME_MAX, UNITS } from '../lib/nanos.ts'
 import { Problem, shown } from './problem.ts'
 
-export { HOUR, MINUTE, MS, type Nanos, readDuration, readTime, SECOND, TIME_MAX } from '../lib/nanos.ts'
+export { DAY, HOUR, MINUTE, MS, type Nanos, readDuration, readTime, SECOND, TIME_MAX } from '../lib/nanos.ts'
 
 /** Half open: `from` is in, `to` is not. */
 export interface Interval {

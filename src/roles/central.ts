@@ -7,7 +7,7 @@ import { parseDuration } from '../lib/units.ts'
 import { boundsOf, queryLimits, retentionOf } from '../live.ts'
 import { createStages } from '../pipeline/stages.ts'
 import { createQueryServer } from '../query/server.ts'
-import { openSlos } from '../query/slo/load.ts'
+import { openSlos } from '../query/slo/book.ts'
 import { createReload } from '../reload.ts'
 import type { Running } from '../roles.ts'
 import { createSafety } from '../safety.ts'
@@ -36,7 +36,7 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
   const bounds = boundsOf(config)
   const writes = role === 'writer'
   const safety = createSafety({ config, log })
-  const slos = await openSlos(config.slo.files, log)
+  const slos = await openSlos({ files: config.slo.files, dir: resolve(data, 'slos'), log })
 
   // The store. Several writers at one time take a replicated cluster: docs/roles.md.
   const embedded = openEngine(config, log)
@@ -54,14 +54,15 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
     log,
     signal: AbortSignal.timeout(60_000),
   })
-  const { reader, sink, disk } = store
+  const { reader, sink, disk, days } = store
   const segments = spool === null ? null : openWriter({ config, data, sink, spool, clock, log })
 
   // Answers.
   const reload = createReload({
     config,
     load: load ?? (() => ({ config, findings: [] })),
-    parts: [],
+    // Files under the same names may say something else.
+    parts: [{ paths: ['slo.files'], always: true, prepare: ({ slo }) => slos.prepare(slo.files) }],
     after: () => safety.refresh(),
     clock,
     log,
@@ -87,7 +88,7 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
     web: createWeb(),
     access: safety.access('http'),
     hostNames: config.http.hostNames,
-    slos,
+    slos: { slos: slos.slos, documents: slos },
     reload,
     retention,
     rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
@@ -108,7 +109,7 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
       await store.migrate(AbortSignal.timeout(600_000))
       sink.engineStarted()
     }
-    for (const stage of segments === null ? [query] : [query, sink, disk, segments]) await stages.start(stage)
+    for (const stage of segments === null ? [query] : [query, sink, disk, days, segments]) await stages.start(stage)
   } catch (error) {
     await stop()
     throw error

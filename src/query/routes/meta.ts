@@ -1,13 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import type { Static } from 'typebox'
 import { PHASES } from '../../model/phases.ts'
-import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../../model/rollup-columns.ts'
+import { ROLLUP_COLUMNS, ROLLUP_TIME, ROLLUP_TIMES } from '../../model/rollup-columns.ts'
 import {
   CLASSES,
   FLAGS,
   OUTCOMES,
   PUBLIC_ROW_COLUMNS,
+  ROLLUP_TABLES,
   ROW_TABLES,
+  type RollupTable,
   type RowTable,
   SIDE_TABLES,
   type SideTable,
@@ -30,8 +32,7 @@ const ROW_MEANING: Readonly<Record<RowTable, string>> = {
 
 /** What the API knows about itself and the process: schema, ledger, status. */
 export function metaRoutes(app: FastifyInstance, context: QueryContext): void {
-  const rollups = [rollupTable('latency_1m', 'minute'), rollupTable('latency_1h', 'hour')]
-  const tables = [...ROW_TABLES.map(rowTable), ...rollups, ...SIDE_TABLES.map(sideTable)]
+  const tables = [...ROW_TABLES.map(rowTable), ...ROLLUP_TABLES.map(rollupTable), ...SIDE_TABLES.map(sideTable)]
   app.get(
     '/api/v1/schema',
     documented('schema', 'Tables, columns, types, units, meaning', noQuery, schemaAnswer),
@@ -115,16 +116,17 @@ function rowTable(name: RowTable): Table {
   }
 }
 
-function rollupTable(name: 'latency_1m' | 'latency_1h', time: string): Table {
+function rollupTable(name: RollupTable): Table {
+  const time = ROLLUP_TIMES[name]
   return {
     name,
-    meaning: `Counts and histograms of the requests of one ${time} and key`,
+    meaning: `Counts and histograms of the requests of one ${time === 'day' ? 'UTC day that is over' : time} and key`,
     columns: ROLLUP_COLUMNS.map((column) => ({
       name: column.name === ROLLUP_TIME ? time : column.name,
       type: column.type,
       unit: column.name === ROLLUP_TIME ? 'time' : /_(?:sum|min|max)$/.test(column.name) ? 'ns' : null,
       group: column.merge === 'key' ? 'key' : 'value',
-      meaning: column.meaning,
+      meaning: column.name === ROLLUP_TIME ? `Start of the ${time} that end_time is in` : column.meaning,
       als: null,
       stored: true,
       filter: false,

@@ -3,7 +3,7 @@ import { envelope } from '../schemas.ts'
 import { formatTime } from '../time.ts'
 import { errorRatio, judge, type Verdict } from './budget.ts'
 import type { SloCounts, WindowCounts } from './counts.ts'
-import type { Slo } from './slo.ts'
+import { SLO_ORIGINS, type Slo, type SloOrigin } from './slo.ts'
 import { BURN_WINDOWS, type BurnWindow } from './windows.ts'
 
 /** Shapes of what is said of objectives, and how counts become it. */
@@ -48,6 +48,12 @@ export const sloRow = object(
     description: text('What the file says of it'),
     service: text('What the file says that it is about'),
     labels: Type.Record(Type.String(), Type.String(), { description: 'Labels of the file' }),
+    document: text('metadata.name of the document that says it'),
+    origin: Type.Unsafe<SloOrigin>({
+      type: 'string',
+      enum: SLO_ORIGINS,
+      description: 'file: slo.files names it; api: it was put here over HTTP, and can be deleted so',
+    }),
     place: text('file:line'),
     objective: figure('Share of requests that must be good'),
     indicator: object(
@@ -109,6 +115,8 @@ export function rowOf(slo: Slo, counts: SloCounts): SloRow {
     description: slo.description,
     service: slo.service,
     labels: { ...slo.labels },
+    document: slo.document,
+    origin: slo.origin,
     place: slo.place,
     objective: slo.target,
     indicator: {

@@ -1,10 +1,12 @@
 import { SidecastError } from '../../errors.ts'
-import { loadSlos } from './load.ts'
+import { loadSlos, type SloPlaces } from './load.ts'
 import { prometheusRules } from './prometheus-rules.ts'
 
-interface Output {
+interface SloWorld {
   stdout(text: string): unknown
   stderr(text: string): unknown
+  /** Where the process has its objectives: files of the configuration, and those that came over HTTP. */
+  configured(): SloPlaces
 }
 
 /** Buckets of Istio's histograms, ms: Envoy's default ones. */
@@ -13,12 +15,15 @@ const ISTIO_BUCKETS_MS = [
   3_600_000,
 ]
 
-/** `sidecast slo check FILE…`: whether files of objectives can be used. `slo rules FILE…`: rules for Prometheus. */
-export async function runSlo([verb, ...paths]: readonly string[], output: Output): Promise<number> {
-  if ((verb !== 'check' && verb !== 'rules') || paths.length === 0) {
-    throw new SidecastError('SC1207', 'slo takes check or rules, and files', { help: 'sidecast slo check|rules FILE…' })
+/**
+ * `sidecast slo check FILE…`: whether files of objectives can be used. `slo rules FILE…`: rules for Prometheus. Without files,
+ * of all objectives that the process has.
+ */
+export async function runSlo([verb, ...files]: readonly string[], output: SloWorld): Promise<number> {
+  if (verb !== 'check' && verb !== 'rules') {
+    throw new SidecastError('SC1207', 'slo takes check or rules', { help: 'sidecast slo check|rules [FILE…]' })
   }
-  const { slos, warnings } = await loadSlos(paths)
+  const { slos, warnings } = await loadSlos(files.length > 0 ? { files } : output.configured())
   for (const { place, message, help } of warnings) {
     output.stderr(`${place}  warning SC1208  ${message}\n  help: ${help}\n`)
   }

@@ -1,9 +1,10 @@
 import type { QueryContext } from '../context.ts'
-import { type Part, type Plan, planRollups, withEverySource } from '../plan.ts'
+import { type Part, type Plan, planRollups, tablesOf, withEverySource } from '../plan.ts'
 import type { Question } from '../question.ts'
 import type { View } from '../schemas.ts'
 import { type Interval, minOf, type Nanos } from '../time.ts'
 import { type Census, effectiveView, takeCensus } from '../view.ts'
+import { readWholeDays } from '../whole-days.ts'
 import type { Counts } from './budget.ts'
 import { compileIndicator } from './compile.ts'
 import { countPieces, type Piece, type SegmentCounts } from './count-pieces.ts'
@@ -55,12 +56,13 @@ export function createSloCounter(context: QueryContext, question: Question, at: 
     if (known !== undefined) return known
     const made = (async () => {
       const kept = await horizon
+      const wholeDays = await readWholeDays(question, { from: cutAt(at - period, kept), to: at }, null)
       const segments = segmentsOf(at, period, kept)
       const recent = segments.filter((segment) => segment.from >= cutAt(at - WINDOW_NS['6h'], kept))
       const groups = [...segments.slice(0, segments.length - recent.length).map((segment) => [segment]), recent]
       const planned = groups.map(async (group): Promise<Piece[]> => {
         if (group.length === 0) return []
-        const plan = (interval: Interval) => withEverySource(planRollups(interval, null, kept)!, everySource)
+        const plan = (interval: Interval) => withEverySource(planRollups(interval, null, kept, wholeDays)!, everySource)
         const interval = { from: group[0]!.from, to: group.at(-1)!.to }
         const rows = (of: Interval) => (of.from >= kept.rows ? rowsOf(of, everySource) : null)
         const reports = await reportsIn(plan(interval), rows(interval))
@@ -157,7 +159,7 @@ function sumFrom(
     interval: { from: begins, to },
     complete,
     exact: sum.badLow === sum.badHigh,
-    source: (['requests', 'latency_1m', 'latency_1h'] as const).filter((table) => tables.has(table)).join(','),
+    source: tablesOf(tables),
   }
 }
 

@@ -5,6 +5,12 @@ export interface SloFinding {
   readonly severity: 'error' | 'warning'
   /** `file:line:column`. */
   readonly place: string
+  readonly file: string
+  /** From 1. */
+  readonly line: number
+  readonly column: number
+  /** Path of the value in the document; empty where it is no value. */
+  readonly field: string
   readonly message: string
   readonly help: string
 }
@@ -32,10 +38,18 @@ export class Field {
     return this.value === undefined || this.value === null
   }
 
+  get file(): string {
+    return this.#source.file
+  }
+
   /** `file:line`. */
   get line(): string {
-    const { file, lines } = this.#source
-    return `${file}:${lines.linePos(this.#offset()).line}`
+    return `${this.file}:${this.lineNumber}`
+  }
+
+  /** From 1. */
+  get lineNumber(): number {
+    return this.#source.lines.linePos(this.#offset()).line
   }
 
   child(key: string | number): Field {
@@ -55,7 +69,8 @@ export class Field {
   #find(severity: SloFinding['severity'], message: string, help: string): void {
     const { file, lines, findings } = this.#source
     const { line, col } = lines.linePos(this.#offset())
-    findings.push({ severity, place: `${file}:${line}:${col}`, message: `\`${this.name}\` ${message}`, help })
+    const field = this.name
+    findings.push(findingAt({ severity, file, line, column: col, field, message: `\`${field}\` ${message}`, help }))
   }
 
   /** A set of keys, of which all are known; what is not is named. */
@@ -114,24 +129,87 @@ interface Source {
   readonly findings: SloFinding[]
 }
 
+/** A value in a message: short, and of any shape. */
+export function shownValue(value: unknown): string {
+  const isPlain = typeof value !== 'object' || value === null
+  return isPlain ? JSON.stringify(String(value ?? 'nothing').slice(0, 100)) : Array.isArray(value) ? 'a list' : 'keys'
+}
+
+/** A single value as text; empty for lists and sets of keys, which cannot all be made text. */
+export function plainText(value: unknown): string {
+  return typeof value === 'object' || value === undefined ? '' : String(value)
+}
+
+export function findingAt(finding: Omit<SloFinding, 'place'>): SloFinding {
+  return { ...finding, place: `${finding.file}:${finding.line}:${finding.column}` }
+}
+
+/** Deeper than any document of ours by far. The parser calls itself for each level. */
+const DEPTH_MAX = 100
+
 /** The documents of one file; those that are not YAML are findings. */
 export function readDocuments(file: string, text: string, findings: SloFinding[]): Field[] {
   const lines = new LineCounter()
+  const wrong = (offset: number, message: string) => {
+    const { line, col } = lines.linePos(offset)
+    const place = { file, line: Math.max(1, line), column: Math.max(1, col), field: '' }
+    findings.push(findingAt({ severity: 'error', ...place, message, help: 'correct it there' }))
+  }
+  const deep = tooDeep(text)
+  if (deep !== null) {
+    findings.push(
+      findingAt({
+        severity: 'error',
+        file,
+        line: text.slice(0, deep).split('\n').length,
+        column: deep - text.lastIndexOf('\n', deep - 1),
+        field: '',
+        message: `is nested deeper than ${DEPTH_MAX}`,
+        help: 'write it flatter',
+      }),
+    )
+    return []
+  }
   const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
   const fields: Field[] = []
   for (const document of 'empty' in documents ? [] : documents) {
-    for (const error of document.errors) {
-      const { line, col } = lines.linePos(error.pos[0])
-      const [message] = error.message.split('\n')
-      findings.push({
-        severity: 'error',
-        place: `${file}:${line}:${col}`,
-        message: `not YAML: ${message}`,
-        help: 'correct it there',
-      })
-    }
+    for (const error of document.errors) wrong(error.pos[0], `not YAML: ${error.message.split('\n')[0]}`)
     if (document.errors.length > 0 || document.contents === null) continue
-    fields.push(new Field({ file, document, lines, findings }, [], document.toJS({ maxAliasCount: 100 })))
+    try {
+      // Aliases that were never named, or would make a document of any size, are found here.
+      fields.push(new Field({ file, document, lines, findings }, [], document.toJS({ maxAliasCount: 100 })))
+    } catch (error) {
+      if (!(error instanceof ReferenceError)) throw error
+      wrong(document.range?.[0] ?? 0, `not YAML that is read here: ${error.message}`)
+    }
   }
   return fields
+}
+
+/**
+ * Where a text opens more brackets than it closes, or starts more lists in a line, or indents further than is read; null:
+ * nowhere. Brackets in texts and comments count as well, which no real document comes near.
+ */
+function tooDeep(text: string): number | null {
+  let open = 0
+  let dashes = 0
+  let indent = 0
+  let lineStart = true
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]
+    if (char === '\n') {
+      dashes = indent = 0
+      lineStart = true
+      continue
+    }
+    if (char === '[' || char === '{') open++
+    else if ((char === ']' || char === '}') && open > 0) open--
+    if (lineStart) {
+      if (char === '-' || char === '?') dashes++
+      else if (char === ' ') indent++
+      else lineStart = false
+    }
+    if (open > DEPTH_MAX || dashes > DEPTH_MAX || indent > DEPTH_MAX * 8) return at
+  }
+  return null
 }

@@ -1,49 +1,52 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SidecastError } from '../../errors.ts'
-import type { Log } from '../../telemetry/log.ts'
 import type { SloFinding } from './field.ts'
 import { readOpenSlo, type SloFile } from './openslo.ts'
 import type { Slo } from './slo.ts'
+import { readStored } from './stored.ts'
 
 export interface LoadedSlos {
   readonly slos: readonly Slo[]
   readonly warnings: readonly SloFinding[]
 }
 
-/** The objectives that count now. */
-export interface SloBook {
-  slos(): readonly Slo[]
-  /** Reads files again. Throws SC1208 when something is wrong in them; else what it returns takes them over. */
-  prepare(paths: readonly string[]): Promise<() => void>
-}
-
-export async function openSlos(paths: readonly string[], log: Log): Promise<SloBook> {
-  let slos: readonly Slo[] = []
-  const prepare = async (paths: readonly string[]) => {
-    const loaded = await loadSlos(paths)
-    return () => {
-      for (const { place, message, help } of loaded.warnings) log.warn({ place, help }, `An objective: ${message}`)
-      slos = loaded.slos
-    }
-  }
-  const takeOver = await prepare(paths)
-  takeOver()
-  return { slos: () => slos, prepare }
+export interface SloPlaces {
+  /** `slo.files`: files, or folders, of which every .yaml and .yml is read. */
+  readonly files: readonly string[]
+  /** Folder of those that came over HTTP; absent: none did. */
+  readonly dir?: string
 }
 
 const FILES_MAX = 1000
 const FILE_BYTES_MAX = 1024 * 1024
 
 /**
- * The objectives of `slo.files`: files, or folders, of which every .yaml and .yml is read. Throws SC1208 with everything
- * that is wrong in them, so that a misspelt objective is never one that is quietly not watched.
+ * All objectives. Throws SC1208 with everything that is wrong in them, so that a misspelt objective is never one that is
+ * quietly not watched.
  */
-export async function loadSlos(paths: readonly string[]): Promise<LoadedSlos> {
+export async function loadSlos({ files, dir }: SloPlaces): Promise<LoadedSlos> {
+  const stored = dir === undefined ? [] : await readStored(dir)
+  return judgeSlos([...(await readFiles(files)), ...stored])
+}
+
+export function judgeSlos(files: readonly SloFile[]): LoadedSlos {
+  const { slos, findings } = readOpenSlo(files)
+  const errors = findings.filter((finding) => finding.severity === 'error')
+  const [first, ...more] = errors
+  if (first !== undefined) {
+    const others = more.map(({ place, message, help }) => `\n  ${place}  ${message} (${help})`).join('')
+    throw new SidecastError('SC1208', `${first.place}  ${first.message}${others}`, { help: first.help })
+  }
+  return { slos, warnings: findings }
+}
+
+/** The files of `slo.files`. Throws SC1208 when one cannot be read. */
+export async function readFiles(paths: readonly string[]): Promise<SloFile[]> {
   const files: SloFile[] = []
   for (const path of paths) {
     try {
-      for (const name of await filesOf(path)) files.push({ name, text: await readText(name) })
+      for (const name of await filesOf(path)) files.push({ name, text: await readText(name), origin: 'file' })
     } catch (cause) {
       if (cause instanceof SidecastError) throw cause
       throw new SidecastError('SC1208', `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code ?? cause}`, {
@@ -55,14 +58,7 @@ export async function loadSlos(paths: readonly string[]): Promise<LoadedSlos> {
   if (files.length > FILES_MAX) {
     throw new SidecastError('SC1208', `slo.files are ${files.length} files, ${FILES_MAX} at most are read`)
   }
-  const { slos, findings } = readOpenSlo(files)
-  const errors = findings.filter((finding) => finding.severity === 'error')
-  const [first, ...more] = errors
-  if (first !== undefined) {
-    const others = more.map(({ place, message, help }) => `\n  ${place}  ${message} (${help})`).join('')
-    throw new SidecastError('SC1208', `${first.place}  ${first.message}${others}`, { help: first.help })
-  }
-  return { slos, warnings: findings }
+  return files
 }
 
 /** Names of folders that Kubernetes mounts with `..data` are links, and are not read twice. */

@@ -3,8 +3,8 @@ import { Problem } from '../problem.ts'
 import { VIEWS, type View } from '../schemas.ts'
 import { readDuration } from '../time.ts'
 import { compileIndicator } from './compile.ts'
-import { type Field, readDocuments, type SloFinding } from './field.ts'
-import type { Indicator, Slo } from './slo.ts'
+import { type Field, findingAt, plainText, readDocuments, type SloFinding, shownValue } from './field.ts'
+import type { Indicator, Slo, SloOrigin } from './slo.ts'
 import { burnThreshold, isReachable, tiersOf } from './windows.ts'
 
 /**
@@ -15,14 +15,28 @@ import { burnThreshold, isReachable, tiersOf } from './windows.ts'
  *   thresholdMetric  {where, exclude, view, measure, unit}; op and value stand in the objective
  */
 export interface SloFile {
+  /** Path of the file. */
   readonly name: string
   readonly text: string
+  /** Who put it there; `file`: the configuration names it. */
+  readonly origin?: SloOrigin
+}
+
+/** A document, whatever it is of. */
+export interface SloDocument {
+  readonly file: string
+  /** From 1. */
+  readonly line: number
+  readonly kind: string
+  /** `metadata.name`. */
+  readonly name: string
 }
 
 export interface ReadSlos {
   /** In the order of the files; whole only where no finding is an error. */
   readonly slos: readonly Slo[]
   readonly findings: readonly SloFinding[]
+  readonly documents: readonly SloDocument[]
 }
 
 export const SLOS_MAX = 1000
@@ -35,6 +49,7 @@ const PERIOD_HELP = 'write [{duration: 30d, isRolling: true}]; d, w, h and m are
 
 export function readOpenSlo(files: readonly SloFile[]): ReadSlos {
   const findings: SloFinding[] = []
+  const origins = new Map(files.map(({ name, origin = 'file' }) => [name, origin]))
   const documents = files.flatMap(({ name, text }) => readDocuments(name, text, findings))
   const ours = documents.filter(isOpenSlo)
   const indicators = new Map<string, Field>()
@@ -46,19 +61,35 @@ export function readOpenSlo(files: readonly SloFile[]): ReadSlos {
   }
   const slos: Slo[] = []
   for (const document of ours) {
-    if (document.child('kind').value === 'SLO') slos.push(...readSlo(document, indicators))
+    if (document.child('kind').value === 'SLO') slos.push(...readSlo(document, indicators, origins.get(document.file)!))
   }
-  const names = new Set<string>()
+  const places = new Map<string, string>()
   for (const [k, { name, place }] of slos.entries()) {
-    const message = names.has(name)
-      ? `there is another objective ${name}`
-      : k === SLOS_MAX
-        ? `there are more than ${SLOS_MAX} objectives`
-        : null
-    if (message !== null) findings.push({ severity: 'error', place, message, help: 'rename one, or take it out' })
-    names.add(name)
+    const other = places.get(name)
+    const message =
+      other !== undefined
+        ? `there is another objective ${name}, ${other}`
+        : k === SLOS_MAX
+          ? `there are more than ${SLOS_MAX} objectives`
+          : null
+    if (message !== null) {
+      const [, file, line] = /^(.*):(\d+)$/s.exec(place)!
+      const at = { file: file!, line: Number(line), column: 1, field: 'metadata.name' }
+      findings.push(findingAt({ severity: 'error', ...at, message, help: 'rename one, or take it out' }))
+    }
+    places.set(name, other ?? place)
   }
-  return { slos, findings }
+  return { slos, findings, documents: ours.map(documentOf) }
+}
+
+function documentOf(document: Field): SloDocument {
+  const name = document.child('metadata').child('name')
+  return {
+    file: document.file,
+    line: name.lineNumber,
+    kind: plainText(document.child('kind').value),
+    name: plainText(name.value),
+  }
 }
 
 function isOpenSlo(document: Field): boolean {
@@ -67,11 +98,11 @@ function isOpenSlo(document: Field): boolean {
   const version = document.child('apiVersion')
   const kind = document.child('kind')
   if (version.value !== 'openslo/v1') {
-    version.wrong(`is ${JSON.stringify(version.value ?? null)}`, 'write apiVersion: openslo/v1')
+    version.wrong(`is ${shownValue(version.value)}`, 'write apiVersion: openslo/v1')
     return false
   }
-  if (!KINDS.includes(String(kind.value))) {
-    kind.wrong(`is ${JSON.stringify(kind.value ?? null)}`, `kinds are ${KINDS.join(', ')}`)
+  if (!KINDS.includes(plainText(kind.value))) {
+    kind.wrong(`is ${shownValue(kind.value)}`, `kinds are ${KINDS.join(', ')}`)
     return false
   }
   return true
@@ -101,13 +132,13 @@ const SPEC = [
   'alertPolicies',
 ]
 
-function readSlo(document: Field, indicators: ReadonlyMap<string, Field>): Slo[] {
+function readSlo(document: Field, indicators: ReadonlyMap<string, Field>, origin: SloOrigin): Slo[] {
   const name = nameOf(document)
   const spec = document.child('spec')
   if (!spec.map(SPEC)) return []
   const method = spec.child('budgetingMethod')
   if (!method.isMissing && method.value !== 'Occurrences') {
-    method.wrong(`is ${JSON.stringify(method.value)}`, 'requests are counted: write Occurrences')
+    method.wrong(`is ${shownValue(method.value)}`, 'requests are counted: write Occurrences')
   }
   const policies = spec.child('alertPolicies')
   if (policies.items(100).length > 0) {
@@ -145,6 +176,8 @@ function readSlo(document: Field, indicators: ReadonlyMap<string, Field>): Slo[]
         target,
         period,
         indicator,
+        document: name,
+        origin,
         place: document.child('metadata').child('name').line,
       },
     ]
@@ -160,7 +193,7 @@ function readLabels(labels: Field): Record<string, string> {
   return Object.fromEntries(
     Object.entries(labels.value as object).map(([key, value]) => [
       key,
-      Array.isArray(value) ? value.map(String).join(',') : String(value),
+      Array.isArray(value) ? value.map(plainText).join(',') : plainText(value),
     ]),
   )
 }
@@ -285,7 +318,8 @@ function readThreshold(threshold: Field, objective: Field): Indicator | null {
     return null
   }
   const [op, value] = [objective.child('op'), objective.child('value')]
-  const operator = OPERATORS[String(op.value)]
+  const named = plainText(op.value)
+  const operator = Object.hasOwn(OPERATORS, named) ? OPERATORS[named] : undefined
   if (operator === undefined) {
     op.wrong(op.isMissing ? 'is missing' : 'is not an operator', `write one of ${Object.keys(OPERATORS).join(', ')}`)
     return null
@@ -306,7 +340,7 @@ function sourceSpec(metric: Field, keys: readonly string[]): Field | null {
   if (!source.map(['metricSourceRef', 'type', 'spec'])) return null
   const type = source.child('type')
   if (type.value !== 'sidecast') {
-    type.wrong(`is ${JSON.stringify(type.value ?? null)}`, 'requests are counted from rows: write type: sidecast')
+    type.wrong(`is ${shownValue(type.value)}`, 'requests are counted from rows: write type: sidecast')
     return null
   }
   const spec = source.child('spec')

@@ -14,9 +14,16 @@ export interface Slo {
   /** The time that the budget is for; ends at the time that is asked about. */
   readonly period: { readonly text: string; readonly ns: Nanos }
   readonly indicator: Indicator
+  /** `metadata.name` of the document, which several objectives may share. */
+  readonly document: string
+  readonly origin: SloOrigin
   /** `file:line`. */
   readonly place: string
 }
+
+/** Whether `slo.files` has it, or somebody put it here over HTTP. */
+export const SLO_ORIGINS = ['file', 'api'] as const
+export type SloOrigin = (typeof SLO_ORIGINS)[number]
 
 /** Which requests count, and which of those are good. Conditions are those of `where`. */
 export interface Indicator {

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { openSlos } from '../../../src/query/slo/load.ts'
+import { openSlos } from '../../../src/query/slo/book.ts'
 import { readOpenSlo } from '../../../src/query/slo/openslo.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 
@@ -58,6 +58,8 @@ describe('an OpenSLO file', () => {
           matches: 'good',
           view: 'server',
         },
+        document: 'cart',
+        origin: 'file',
         place: 'f0.yaml:4',
       },
     ])
@@ -154,7 +156,7 @@ describe('an OpenSLO file', () => {
 
   it('names an objective twice, and is refused', () => {
     expect(read(SLI, SLO, SLO).findings).toMatchObject([
-      { place: 'f2.yaml:4', message: 'there is another objective cart' },
+      { place: 'f2.yaml:4:1', message: 'there is another objective cart, f1.yaml:4' },
     ])
   })
 
@@ -174,7 +176,7 @@ describe('the files of slo.files', () => {
     await writeFile(join(dir, 'a.yaml'), SLI)
     await writeFile(join(dir, 'b.yml'), SLO)
     await writeFile(join(dir, 'notes.txt'), 'not read')
-    const book = await openSlos([dir], silentLog)
+    const book = await openSlos({ files: [dir], log: silentLog })
     expect(book.slos().map(({ name }) => name)).toEqual(['cart'])
     await writeFile(join(dir, 'b.yml'), SLO.replace('name: cart', 'name: basket'))
     const takeOver = await book.prepare([dir])

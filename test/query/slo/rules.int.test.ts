@@ -18,7 +18,11 @@ const deploy = new URL('../../../deploy/', import.meta.url).pathname
 
 async function rulesOf(file: string): Promise<string> {
   let text = ''
-  const code = await runSlo(['rules', file], { stdout: (part) => (text += part), stderr: () => {} })
+  const code = await runSlo(['rules', file], {
+    stdout: (part) => (text += part),
+    stderr: () => {},
+    configured: () => ({ files: [] }),
+  })
   expect(code).toBe(0)
   return text
 }
