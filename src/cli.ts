@@ -189,7 +189,8 @@ async function demoCommand(args: readonly string[], world: World): Promise<numbe
   const { runDemo } = await import('./demo/demo.ts')
   return runDemo({
     start: (overrides) => {
-      const { config } = requireConfig({ ...configInput(values, world), set: [...overrides, ...(values.set ?? [])] })
+      const input = configInput(values, world)
+      const { config } = requireConfig({ ...input, set: [...overrides, ...(input.set ?? [])] })
       return startApp({ config, log })
     },
     dataGiven: values.data,
