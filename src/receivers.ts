@@ -149,7 +149,7 @@ export function createReceivers(options: ReceiversOptions) {
     entryWriter: (decoder) => createEntryWriter({ ...rows, decoder }),
     clock,
   })
-  const remoteWrite = createRemoteWriteReceiver({ store: metrics, gate: lane.gate })
+  const remoteWrite = createRemoteWriteReceiver({ store: metrics, gate: lane.gate, clock: () => clock.now() })
   const services = [...als.services, ...otlp.services, ...metricsService.services]
   const health = createHealthService(services.map((service) => service.name))
   const setServing = (serving: boolean): void => {

@@ -1,9 +1,7 @@
 import type { ClickHouse } from './adapters/clickhouse/client.ts'
 import type { StoreRetention } from './adapters/clickhouse/retention.ts'
 import type { ClickHouseSink } from './adapters/clickhouse/sink.ts'
-import type { AlsReceiver, AlsStream } from './ingest/als/receiver.ts'
-import type { GrpcServer } from './ingest/grpc/index.ts'
-import type { OtlpHttpServer, OtlpReceiver } from './ingest/otlp/index.ts'
+import type { AlsStream } from './ingest/als/receiver.ts'
 import type { Clock } from './lib/clock.ts'
 import { freeBytes } from './lib/free-bytes.ts'
 import { TLS_REFUSALS } from './lib/tls.ts'
@@ -17,11 +15,12 @@ import type { LedgerSource, StatusSource } from './query/ports.ts'
 import type { StatusReport } from './query/schemas.ts'
 import type { Reload } from './reload.ts'
 import type { Safety } from './safety.ts'
+import { listenersOf, receiversOf, rowsOf, type StatusReceivers } from './status-receivers.ts'
 import type { Store } from './store/supervisor.ts'
 import { VERSION } from './version.ts'
 
 /** What the parts of the process say of themselves, put into the words of the API. */
-export interface StatusParts {
+export interface StatusParts extends StatusReceivers {
   readonly clock: Clock
   readonly data: string
   readonly embedded: Store | undefined
@@ -37,10 +36,6 @@ export interface StatusParts {
   readonly ledger: Ledger
   readonly served: ServedLedger
   readonly lane: Lane
-  readonly als: AlsReceiver
-  readonly grpc: GrpcServer
-  readonly otlp: OtlpReceiver
-  readonly otlpHttp: OtlpHttpServer
   readonly reload: Reload
   readonly safety: Safety
   /** Of the HTTP server, once it listens. */
@@ -96,13 +91,6 @@ async function ping(parts: StatusParts, signal: AbortSignal): Promise<{ ready: b
 }
 
 const iso = (ms: number | null): string | null => (ms === null || ms === 0 ? null : new Date(ms).toISOString())
-const rowsOf = ({ counters }: AlsReceiver): number =>
-  counters.requests + counters.attempts + counters.progress + counters.connections
-const sum = (values: Iterable<number>): number => {
-  let total = 0
-  for (const value of values) total += value
-  return total
-}
 
 async function report(
   parts: StatusParts,
@@ -110,31 +98,17 @@ async function report(
   firsts: Firsts,
   signal: AbortSignal,
 ): Promise<StatusReport> {
-  const { als, grpc, otlp, otlpHttp, journal, delivery, disk, embedded, ledger } = parts
+  const { als, journal, delivery, disk, embedded, ledger } = parts
   const [answer, free] = await Promise.all([ping(parts, signal), freeBytes(parts.data)])
   const streams = als.streams()
   const backlog = delivery.backlog()
-  const rejected = als.rejected()
   const stats = delivery.stats()
   return {
     version: VERSION,
     started: new Date(startedMs).toISOString(),
     config: configOf(parts.reload),
-    listeners: [
-      { name: 'http', address: parts.httpAddress(), state: 'listening', error: null },
-      { name: 'grpc', address: grpc.address, state: 'listening', error: null },
-      { name: 'otlp_http', address: otlpHttp.address, state: 'listening', error: null },
-    ],
-    receivers: [
-      {
-        name: 'als',
-        last_row: iso(als.counters.lastMs),
-        rows: rowsOf(als),
-        rejected: sum(als.counters.rejected.values()),
-        last_error: rejected[0] === undefined ? null : `${rejected[0].reason} from ${rejected[0].peer}`,
-      },
-      otlpOf(otlp),
-    ],
+    listeners: [{ name: 'http', address: parts.httpAddress(), state: 'listening', error: null }, ...listenersOf(parts)],
+    receivers: receiversOf(parts),
     nodes: nodesOf(streams, ledger),
     store: {
       kind: parts.stored === 'kafka' ? 'none' : embedded === undefined ? 'clickhouse' : 'embedded',
@@ -174,19 +148,6 @@ export function configOf({ last, counters, takenMs }: Reload): StatusReport['con
             changes: last.changes.map(({ text }) => text),
             reasons: [...last.reasons],
           },
-  }
-}
-
-/** Rows of its access logs; what was rejected of any kind. */
-function otlpOf(otlp: OtlpReceiver): StatusReport['receivers'][number] {
-  const { logs, metrics, traces } = otlp.counters.signals
-  const [latest] = otlp.rejected()
-  return {
-    name: 'otlp',
-    last_row: iso(logs.lastMs),
-    rows: logs.accepted,
-    rejected: [logs, metrics, traces].reduce((all, { rejected }) => all + sum(rejected.values()), 0),
-    last_error: latest === undefined ? null : `${latest.reason} from ${latest.peer}`,
   }
 }
 

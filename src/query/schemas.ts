@@ -347,17 +347,17 @@ export const statusReport = object({
   config: configReport,
   listeners: Type.Array(
     object({
-      name: text('http, grpc, …'),
-      address: text('host:port'),
+      name: text('http, grpc, statsd_udp, …'),
+      address: text('host:port, or the path of a socket'),
       state: oneOf(['listening', 'failed', 'closed'], 'State'),
       error: nullable(text('Why it failed')),
     }),
   ),
   receivers: Type.Array(
     object({
-      name: text('als, …'),
+      name: text('als, otlp, statsd, …'),
       last_row: nullable(time('When the last row arrived')),
-      rows: count('Rows since the start'),
+      rows: count('Rows, or values of stats, since the start'),
       rejected: count('Entries that could not be read, since the start'),
       last_error: nullable(text('What was wrong with the last one')),
     }),

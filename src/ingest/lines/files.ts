@@ -92,6 +92,7 @@ class Tail implements FilesReceiver {
     over: 0,
     damaged: 0,
     failed: 0,
+    lastMs: 0,
   }
   readonly rejected = createRejectedLines()
   readonly #options: FilesOptions
@@ -349,6 +350,7 @@ class Tail implements FilesReceiver {
         counters.lines += lines
         counters.bytes += bytes
         counters.rows += rows
+        if (rows > 0) counters.lastMs = this.#options.clock.now()
       },
     })
     return log.source

@@ -29,6 +29,8 @@ export interface StdinCounters {
   readonly rejected: Map<string, number>
   /** The other end has closed. */
   ended: boolean
+  /** Wall clock, ms, of the last row; 0 before the first. */
+  lastMs: number
 }
 
 export interface StdinOptions {
@@ -48,7 +50,7 @@ const LINE_BYTES_MAX = 1 << 20
 
 export function createStdinReceiver(options: StdinOptions): StdinReceiver {
   const { input, writer, origins, parser, sender, clock, lineBytesMax = LINE_BYTES_MAX } = options
-  const counters: StdinCounters = { lines: 0, bytes: 0, rows: 0, rejected: new Map(), ended: false }
+  const counters: StdinCounters = { lines: 0, bytes: 0, rows: 0, rejected: new Map(), ended: false, lastMs: 0 }
   const rejected = createRejectedLines()
   const gateOpen = createGateWait(options.gate)
   const stopping = new AbortController()
@@ -72,6 +74,7 @@ export function createStdinReceiver(options: StdinOptions): StdinReceiver {
       counters.lines += lines
       counters.bytes += bytes
       counters.rows += rows
+      if (rows > 0) counters.lastMs = clock.now()
     },
   })
   const settle = async (): Promise<void> => {

@@ -19,6 +19,8 @@ import type { Metadata, WriteVisitor, WrittenHistogram, WrittenSample, WrittenSe
 export interface RemoteWriteReceiver {
   take(request: RemoteWriteUpload): Promise<RemoteWriteAnswer>
   readonly counters: Readonly<RemoteWriteCounters>
+  /** Of the last request that was not taken whole: why. Null before the first. */
+  readonly lastProblem: string | null
 }
 
 export interface RemoteWriteUpload {
@@ -49,11 +51,15 @@ export interface RemoteWriteCounters {
   /** Stats have no exemplars here: they are left out. */
   exemplars: number
   bytes: number
+  /** Wall clock, ms, of the last sample; 0 before the first. */
+  lastMs: number
 }
 
 export interface RemoteWriteOptions {
   readonly store: MetricStore
   readonly gate: { readonly closed: boolean }
+  /** Wall clock, ms. */
+  readonly clock?: () => number
   readonly limits?: Partial<RemoteWriteLimits>
 }
 
@@ -100,14 +106,18 @@ class Receiver implements RemoteWriteReceiver {
     rejected: new Map(),
     exemplars: 0,
     bytes: 0,
+    lastMs: 0,
   }
+  lastProblem: string | null = null
+  readonly #clock: () => number
   readonly #store: MetricStore
   readonly #gate: { readonly closed: boolean }
   readonly #limits: RemoteWriteLimits
   readonly #families = new Families()
   #held = 0
 
-  constructor({ store, gate, limits }: RemoteWriteOptions) {
+  constructor({ store, gate, limits, clock = Date.now }: RemoteWriteOptions) {
+    this.#clock = clock
     this.#store = store
     this.#gate = gate
     this.#limits = { ...REMOTE_WRITE_LIMITS, ...limits }
@@ -117,6 +127,7 @@ class Receiver implements RemoteWriteReceiver {
     this.counters.requests++
     const answer = await this.#answer(request)
     this.counters.answers.set(answer.status, (this.counters.answers.get(answer.status) ?? 0) + 1)
+    if (answer.message !== '') this.lastProblem = answer.message
     return answer
   }
 
@@ -173,6 +184,7 @@ class Receiver implements RemoteWriteReceiver {
     this.counters.histograms += taken.histograms
     this.counters.staleMarkers += taken.staleMarkers
     this.counters.exemplars += taken.exemplars
+    if (taken.samples + taken.histograms > 0) this.counters.lastMs = this.#clock()
     if (taken.journalFull) return later('the journal has no room')
     const written = version === '2.0' ? writtenHeaders(taken) : {}
     if (malformed !== null) return refusal(400, `the body is no write request: ${malformed}`, written)

@@ -43,6 +43,8 @@ export interface StatsdLineCounters {
   metrics: number
   /** Senders forgotten because there were too many of them, or too many metrics; they go on, at the cost of being found again. */
   forgotten: number
+  /** Wall clock, ms, of the last line, as the next flush finds it; 0 before the first. */
+  lastMs: number
 }
 
 export interface StatsdCollectorOptions extends IdentityOptions {
@@ -114,6 +116,7 @@ class Collector implements StatsdCollector {
     senders: 0,
     metrics: 0,
     forgotten: 0,
+    lastMs: 0,
   }
   readonly #options: StatsdCollectorOptions
   readonly #limits: CollectorLimits
@@ -121,6 +124,8 @@ class Collector implements StatsdCollector {
   readonly #line = new StatsdLine()
   readonly #senders = new Map<string, Sender>()
   #last: Sender | null = null
+  /** Lines at the last flush. */
+  #flushed = 0
   #dirty: Entry[] = []
   /** Entries with a time to live. */
   readonly #mortal = new Set<Entry>()
@@ -189,8 +194,11 @@ class Collector implements StatsdCollector {
   }
 
   flush(): void {
-    if (this.#dirty.length === 0) return
+    const { lines } = this.counters
+    if (lines === this.#flushed && this.#dirty.length === 0) return
     const now = this.#clock()
+    if (lines > this.#flushed) this.counters.lastMs = now
+    this.#flushed = lines
     const dirty = this.#dirty
     this.#dirty = []
     // One that was written in between is in the list twice.

@@ -45,4 +45,6 @@ export interface FilesCounters {
   damaged: number
   /** Files that could not be read. */
   failed: number
+  /** Wall clock, ms, of the last row; 0 before the first. */
+  lastMs: number
 }
