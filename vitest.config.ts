@@ -2,6 +2,13 @@ import { defineConfig } from 'vitest/config'
 
 // unit: pure and fast, no child process. integration: real programs and child processes. e2e: the whole product.
 // A test's project is its folder or its suffix: test/**/*.test.ts is unit, *.int.test.ts integration, test/e2e e2e.
+
+/**
+ * What is not a unit test waits for other processes more than it works, so two files run beside each other, on any machine.
+ * None may take a fixed port, or count what others may have as well. The files of e2e, the longest, are the first.
+ */
+const BESIDE_EACH_OTHER = { maxWorkers: 2, sequence: { groupOrder: 1 } }
+
 export default defineConfig({
   test: {
     projects: [
@@ -21,7 +28,7 @@ export default defineConfig({
           include: ['test/**/*.int.test.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
+          ...BESIDE_EACH_OTHER,
         },
       },
       {
@@ -30,7 +37,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          fileParallelism: false,
+          ...BESIDE_EACH_OTHER,
         },
       },
     ],

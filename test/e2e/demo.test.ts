@@ -1,13 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import type { ServicesAnswer } from '../../src/query/schemas.ts'
 
 /** `sidecast demo` as a person starts it. */
 test('the demo shows five services within 30 s, and leaves nothing behind', async () => {
-  const before = await leftovers()
+  // A place of its own: other demos may be running.
+  const scratch = await mkdtemp(join(tmpdir(), 'sidecast-demo-test-'))
+  onTestFinished(() => rm(scratch, { recursive: true, force: true }))
   const started = performance.now()
   const demo = spawn(
     process.execPath,
@@ -25,7 +28,7 @@ test('the demo shows five services within 30 s, and leaves nothing behind', asyn
       '--set',
       'ingest.statsd.tcp=127.0.0.1:0',
     ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
+    { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, TMPDIR: scratch } },
   )
   onTestFinished(() => {
     demo.kill('SIGKILL')
@@ -52,17 +55,17 @@ test('the demo shows five services within 30 s, and leaves nothing behind', asyn
 
   const envoys = await children(demo.pid!)
   expect(envoys.filter((command) => command.includes('envoy')).length).toBeGreaterThan(0)
+  expect((await leftovers(scratch)).length).toBeGreaterThan(1)
   demo.kill('SIGINT')
   expect((await exited)[0]).toBe(0)
   expect(printed).toBe('')
-  await expect.poll(leftovers, { timeout: 10_000 }).toEqual(before)
+  await expect.poll(() => leftovers(scratch), { timeout: 10_000 }).toEqual([])
 })
 
-/** Envoys that run for a demo, and directories of demos. */
-async function leftovers(): Promise<string[]> {
-  const directories = (await readdir(tmpdir())).filter((name) => name.startsWith('sidecast-demo-'))
-  const envoys = (await processes()).filter(({ command }) => command.includes('/sidecast-demo-'))
-  return [...directories, ...envoys.map(({ command }) => command)].sort()
+/** What a demo has in its directory for temporary files, and the processes that it runs on it. */
+async function leftovers(scratch: string): Promise<string[]> {
+  const running = (await processes()).filter(({ command }) => command.includes(`${scratch}/`))
+  return [...(await readdir(scratch)), ...running.map(({ command }) => command)]
 }
 
 async function children(parent: number): Promise<string[]> {

@@ -44,16 +44,23 @@ interface Account {
   readonly held: number
 }
 
+export interface AllDownOptions {
+  /** Of the outage, and entries a second. */
+  readonly seconds: number
+  readonly rate: number
+  /** The load goes on for so long, so that there is something fresh. */
+  readonly afterSeconds?: number
+}
+
 const WARM_UP_MS = 4000
-/** The load goes on, so that there is something fresh. */
-const AFTER_SECONDS = 12
 const DRAIN_MS = 600_000
 
 /**
  * Everything downstream is away at one time, under load: the store stands still, nobody listens where the others were. Then
  * all come back.
  */
-export async function allDown(options: { readonly seconds: number; readonly rate: number }): Promise<AllDown> {
+export async function allDown(options: AllDownOptions): Promise<AllDown> {
+  const { afterSeconds = 12 } = options
   const clickhouse = await startFakeClickHouse('latency_1m')
   const [receiver, otlp, wavefront] = [await startFakeReceiver(), await startOtlpTarget(), await startTcpTarget()]
   const targets = [clickhouse, receiver, otlp, wavefront]
@@ -74,7 +81,7 @@ export async function allDown(options: { readonly seconds: number; readonly rate
   })
   try {
     const [store] = childrenOf(sidecast.pid)
-    const load = startLoad(sidecast, options.rate, WARM_UP_MS / 1000 + options.seconds + AFTER_SECONDS)
+    const load = startLoad(sidecast, options.rate, WARM_UP_MS / 1000 + options.seconds + afterSeconds)
     await sleep(WARM_UP_MS)
     const before = processFigures(sidecast.pid).rssMb
     process.kill(store!, 'SIGSTOP')
