@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { randomFillSync } from 'node:crypto'
 import type { DictionaryView } from './batch.ts'
-import { cutLength, type Room, viewOf, wellFormed, writeVarint } from './heap.ts'
+import { copyBytes, cutLength, isShortAscii, type Room, viewOf, wellFormed, writeVarint } from './heap.ts'
 
 /** Words of a slot: hash, id + 1 (0: free), length, offset, four words of the text. 32 bytes, half a cache line. */
 const SLOT = 8
@@ -140,7 +140,7 @@ export class Dictionary implements DictionaryView {
         this.room.cut++
         return intern(this, source, view, start, cutLength(source, start, this.#textBytesMax))
       }
-      if (!isUtf8(source.subarray(start, start + length))) {
+      if (!isShortAscii(source, view, start, length) && !isUtf8(source.subarray(start, start + length))) {
         const valid = wellFormed(source, start, length)
         return intern(this, valid, viewOf(valid), 0, Math.min(valid.length, cutLength(valid, 0, this.#textBytesMax)))
       }
@@ -166,7 +166,7 @@ export class Dictionary implements DictionaryView {
     room.dictionaryBytes -= length + ENTRY_BYTES
     room.added.push(this)
     const from = writeVarint(this.keys, this.end, length)
-    this.keys.set(source.subarray(start, start + length), from)
+    copyBytes(this.keys, this.view, from, source, view, start, length)
     this.offsets[code] = from
     this.lengths[code] = length
     this.end = from + length

@@ -196,6 +196,38 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 
+/** Whether all bytes are below 128; false as well where there are many of them: then `isUtf8` is quick. */
+export function isShortAscii(bytes: Uint8Array, view: DataView, start: number, length: number): boolean {
+  let high = 0
+  if (length > SHORT) return false
+  if (length < 4) {
+    for (let i = 0; i < length; i++) high |= bytes[start + i]!
+    return (high & 0x80) === 0
+  }
+  const last = length - 4
+  for (let i = 0; i < last; i += 4) high |= view.getInt32(start + i, true)
+  return ((high | view.getInt32(start + last, true)) & 0x80808080) === 0
+}
+
+/** Copies bytes, four at a time where they are few: a call of `set` costs more than a short loop. */
+export function copyBytes(
+  target: Uint8Array,
+  targetView: DataView,
+  at: number,
+  source: Uint8Array,
+  view: DataView,
+  start: number,
+  length: number,
+): void {
+  if (length > SHORT) target.set(source.subarray(start, start + length), at)
+  else if (length < 4) for (let i = 0; i < length; i++) target[at + i] = source[start + i]!
+  else {
+    const last = length - 4
+    for (let i = 0; i < last; i += 4) targetView.setInt32(at + i, view.getInt32(start + i, true), true)
+    targetView.setInt32(at + last, view.getInt32(start + last, true), true)
+  }
+}
+
 const decoder = new TextDecoder()
 const encoder = new TextEncoder()
 

@@ -1,6 +1,7 @@
 import type { Identity, IdentityInput, IdentityResolver, Origin } from './batch.ts'
 import type { Dictionary } from './dictionary.ts'
 import type { Room } from './heap.ts'
+import { Remembered } from './remembered.ts'
 
 /** Identities of one batch. 12 keys of a few dozen bytes for each: at most a few MB in a block. */
 const IDENTITIES_MAX = 16_384
@@ -8,6 +9,9 @@ const IDENTITIES_MAX = 16_384
 const SLOT = 8
 /** Clusters whose last slot is remembered. */
 const RECENT = 1024
+/** Bytes of keys of what was resolved in earlier batches, and of clusters with what their rows need. */
+const RESOLVED_BYTES = 4 << 20
+const NEEDS_BYTES = 1 << 20
 /** Bits of `IdentityResolver.needs`. */
 export const NEEDS_AUTHORITY_AND_ROUTE = 1
 export const NEEDS_SNI = 2
@@ -24,8 +28,9 @@ export interface IdentityDictionaries {
 }
 
 /**
- * Which identity a row has, by the codes of what it is resolved from. The resolver is asked once per distinct
- * combination and batch; a row costs two probes of small tables, or none when it is like the row before.
+ * Which identity a row has, by the codes of what it is resolved from. A distinct combination is looked for by its bytes
+ * once per batch, and the resolver asked when no earlier batch had it; a row costs two probes of small tables, or none
+ * when it is like the row before.
  */
 export class IdentityTable {
   readonly identities: Identity[] = []
@@ -42,6 +47,11 @@ export class IdentityTable {
   #needsCount = 0
   #lastPair = -1
   #lastNeeds = 0
+  /** Over batches: identities, and needs of a cluster, by the number of the origin and the bytes of the texts. */
+  readonly #resolved = new Remembered<Identity>(RESOLVED_BYTES)
+  readonly #knownNeeds = new Remembered<number>(NEEDS_BYTES)
+  readonly #originNumbers = new WeakMap<Origin, number>()
+  #originsSeen = 0
 
   constructor(options: {
     dictionaries: IdentityDictionaries
@@ -145,10 +155,40 @@ export class IdentityTable {
     slots[at + 5] = name
     slots[at + 6] = hash
     slots[at + 7] = needs
-    slots[at] = this.identities.push(this.#resolver.resolve(this.#input(where, peers, sans, names, name)))
+    slots[at] = this.identities.push(this.#resolve(where, peers, sans, names, name))
     this.#recent[cluster & (RECENT - 1)] = at
     if (this.identities.length * 2 > this.#mask) this.#grow()
     return this.identities.length - 1
+  }
+
+  #resolve(where: number, peers: number, sans: number, names: number, name: number): Identity {
+    const d = this.#dictionaries
+    const resolved = this.#resolved
+    resolved.begin(this.#originNumber(where & 0xffff))
+    resolved.text(d.cluster, where >>> 16)
+    resolved.text(d.authority, names & 0xffff)
+    resolved.text(d.route, names >>> 16)
+    resolved.text(d.sni, name)
+    resolved.text(d.peerSan, sans & 0xffff)
+    resolved.text(d.localSan, sans >>> 16)
+    resolved.text(d.peers, peers & 0xffff)
+    resolved.text(d.peers, peers >>> 16)
+    let identity = resolved.find()
+    if (identity === undefined) {
+      identity = this.#resolver.resolve(this.#input(where, peers, sans, names, name))
+      resolved.keep(identity)
+    }
+    return identity
+  }
+
+  #originNumber(stream: number): number {
+    const origin = this.#origins[stream]!
+    let number = this.#originNumbers.get(origin)
+    if (number === undefined) {
+      number = ++this.#originsSeen
+      this.#originNumbers.set(origin, number)
+    }
+    return number
   }
 
   #input(where: number, peers: number, sans: number, names: number, name: number): IdentityInput {
@@ -176,12 +216,24 @@ export class IdentityTable {
     while (table[2 * at] !== 0 && table[2 * at] !== pair + 1) at = (at + 1) & mask
     this.#lastPair = pair
     if (table[2 * at] === 0) {
-      this.#lastNeeds = this.#resolver.needs(this.#origins[stream]!, this.#dictionaries.cluster.text(cluster))
+      this.#lastNeeds = this.#rememberedNeeds(stream, cluster)
       table[2 * at] = pair + 1
       table[2 * at + 1] = this.#lastNeeds
       if (++this.#needsCount * 2 > mask) this.#growNeeds()
     } else this.#lastNeeds = table[2 * at + 1]!
     return this.#lastNeeds
+  }
+
+  #rememberedNeeds(stream: number, cluster: number): number {
+    const known = this.#knownNeeds
+    known.begin(this.#originNumber(stream))
+    known.text(this.#dictionaries.cluster, cluster)
+    let needs = known.find()
+    if (needs === undefined) {
+      needs = this.#resolver.needs(this.#origins[stream]!, this.#dictionaries.cluster.text(cluster))
+      known.keep(needs)
+    }
+    return needs
   }
 
   #growNeeds(): void {
