@@ -13,6 +13,11 @@ export interface LineParser {
    * entry may hold part of what was read: `entry.reset()` before it is used again. Never throws.
    */
   parse(line: string, entry: AccessEntry): LineFault | null
+  /**
+   * The same for a line as it came, which something may stand around. True: nothing does, for sure, and `entry` is filled.
+   * False says nothing, and `entry` is empty. For forms that can tell at a glance.
+   */
+  parseBare?(line: string, entry: AccessEntry): boolean
 }
 
 /** Why a line is not an entry. */

@@ -51,8 +51,14 @@ export function createLineReader(options: LineReaderOptions): LineReader {
     }
     return origin
   }
+  const add = (hints: Hints): LineOutcome => {
+    const before = writer.added
+    if (!writer.add(originOf(hints))) return 'no_room'
+    return writer.added > before ? 'added' : 'too_large_entry'
+  }
   return {
     read(line) {
+      if (parser.parseBare?.(line, entry) === true) return add(unwrapper.bare)
       if (line.includes('\0')) return 'binary'
       const unwrapped = unwrapper.unwrap(line)
       if (unwrapped === null) return 'held'
@@ -66,9 +72,7 @@ export function createLineReader(options: LineReaderOptions): LineReader {
         entry.endSeconds = unwrapped.seconds
         entry.endNanos = unwrapped.nanos
       }
-      const before = writer.added
-      if (!writer.add(originOf(unwrapped.hints))) return 'no_room'
-      return writer.added > before ? 'added' : 'too_large_entry'
+      return add(unwrapped.hints)
     },
     replay(line) {
       unwrapper.unwrap(line)

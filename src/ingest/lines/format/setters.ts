@@ -82,6 +82,34 @@ export const SET_TEXT = {
   ja3(entry: AccessEntry, value: string): void {
     entry.ja3 = value
   },
+  pathTemplate(entry: AccessEntry, value: string): void {
+    entry.pathTemplate = value
+  },
+  flags(entry: AccessEntry, value: string): void {
+    entry.flags = value
+  },
+  upstreamCluster(entry: AccessEntry, value: string): void {
+    entry.upstreamCluster = value
+  },
+}
+
+/** Addresses. */
+export const SET_ADDRESS = {
+  upstreamHost(entry: AccessEntry, value: string): void {
+    entry.upstreamHost = value
+  },
+  upstreamLocal(entry: AccessEntry, value: string): void {
+    entry.upstreamLocal = value
+  },
+  downstreamRemote(entry: AccessEntry, value: string): void {
+    entry.downstreamRemote = value
+  },
+  downstreamDirect(entry: AccessEntry, value: string): void {
+    entry.downstreamDirect = value
+  },
+  downstreamLocal(entry: AccessEntry, value: string): void {
+    entry.downstreamLocal = value
+  },
 }
 
 /** Counts. */
@@ -124,6 +152,12 @@ export const SET_COUNT = {
   },
   attempts(entry: AccessEntry, value: number): void {
     entry.attempts = value
+  },
+  code(entry: AccessEntry, value: number): void {
+    entry.code = value
+  },
+  grpcStatus(entry: AccessEntry, value: number): void {
+    entry.grpcStatus = value
   },
 }
 

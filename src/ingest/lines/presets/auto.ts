@@ -1,6 +1,8 @@
 import type { AccessEntry, EntryReporter } from '../../entry/entry.ts'
+import { FlatJson } from '../flat-json.ts'
 import type { LineFault, LineParser } from '../parser.ts'
-import { type JsonForm, parseRecord } from './json.ts'
+import { isAccessLog } from '../unwrap/json-envelope.ts'
+import { type FlatFill, type JsonForm, parseRecord } from './json.ts'
 import { isOwnLog } from './not-access.ts'
 
 /**
@@ -31,16 +33,36 @@ export function createAutoParser({ name = 'auto', text, json, reporter = '' }: A
   let precisionNs = 1_000_000
   let source: 'json' | 'text' = 'text'
 
+  const flat = new FlatJson<FlatForm>((keys) => flatFormOf(keys, json))
+  /** A line like an earlier one. Null: it is none, or not sound. */
+  const parseFlat = (line: string, entry: AccessEntry, bare: boolean): FlatForm | null => {
+    const values = flat.read(line)
+    if (values === null) return null
+    const found = flat.meaning
+    if (bare && !found.bare) return null
+    if (found.fill(values, entry)) return found
+    entry.reset()
+    return null
+  }
+  const took = (found: JsonForm): void => {
+    form = found.name
+    precisionNs = found.precisionNs
+    source = 'json'
+  }
   const parseJson = (line: string, entry: AccessEntry): LineFault | null => {
+    const alike = parseFlat(line, entry, false)
+    if (alike !== null) {
+      took(alike.form)
+      return null
+    }
     const record = parseRecord(line)
     if (record === null) return 'bad_json'
     const found = json.find((candidate) => candidate.detects(record))
     if (found === undefined) return 'unmatched'
     const fault = found.fill(record, entry)
     if (fault === null) {
-      form = found.name
-      precisionNs = found.precisionNs
-      source = 'json'
+      took(found)
+      if (found.flat !== undefined) flat.learn(line)
     }
     return fault
   }
@@ -96,7 +118,32 @@ export function createAutoParser({ name = 'auto', text, json, reporter = '' }: A
       if (fault === null && entry.reporter === '') entry.reporter = reporter
       return fault
     },
+    parseBare(line, entry) {
+      if (line.charCodeAt(0) !== OPEN) return false
+      const found = parseFlat(line, entry, true)
+      if (found === null) return false
+      took(found.form)
+      if (entry.reporter === '') entry.reporter = reporter
+      return true
+    },
   }
+}
+
+const OPEN = 0x7b
+
+/** What lines with certain keys and no objects in them are. */
+interface FlatForm {
+  readonly form: JsonForm
+  readonly fill: FlatFill
+  /** Nothing can stand around such a line: it is no envelope either. */
+  readonly bare: boolean
+}
+
+/** Forms are told by keys, and by what a form without `flat` asks of texts: a line with all keys as texts shows which it is. */
+function flatFormOf(keys: readonly string[], forms: readonly JsonForm[]): FlatForm | null {
+  const record = Object.fromEntries(keys.map((key) => [key, '']))
+  const form = forms.find((candidate) => candidate.detects(record))
+  return form?.flat === undefined ? null : { form, fill: form.flat(keys), bare: isAccessLog(keys) }
 }
 
 const CURLY = /[\u2013\u2014\u2018\u2019\u201c\u201d]/

@@ -1,6 +1,8 @@
 import { GRPC_CODES } from '../../../lib/grpc-codes.ts'
 import type { AccessEntry, EntryReporter, Pairs } from '../../entry/entry.ts'
+import type { FlatValues } from '../flat-json.ts'
 import { settle } from '../format/filling.ts'
+import { SET_ADDRESS, SET_COUNT, SET_NS, SET_TEXT } from '../format/setters.ts'
 import type { LineFault } from '../parser.ts'
 import { type Instant, instantOfEpoch, parseInstant } from '../unwrap/time.ts'
 import type { JsonForm, JsonRecord } from './json.ts'
@@ -22,6 +24,17 @@ export function createJsonKeys(options: JsonKeysOptions): JsonForm {
       const fault = fill(record, entry, fieldOf)
       if (fault === null && options.reporter !== undefined) entry.reporter = options.reporter
       return fault
+    },
+    flat(keys) {
+      const fields = keys.map((key) => fieldOf(key))
+      const told = fields.some((field) => field?.tells)
+      return (values, entry) => {
+        if (!fillFlat(values, keys, fields, entry)) return false
+        settle(entry)
+        entry.untold = !told && !entry.tcp
+        if (options.reporter !== undefined) entry.reporter = options.reporter
+        return true
+      }
     },
   }
 }
@@ -67,6 +80,40 @@ function fill(record: JsonRecord, entry: AccessEntry, fieldOf: Folding): LineFau
   return null
 }
 
+/** As `fill`, of a line without objects. False: it is no access log entry, or a value is not of its field's type. */
+function fillFlat(
+  values: FlatValues,
+  keys: readonly string[],
+  fields: readonly (Field | undefined)[],
+  entry: AccessEntry,
+): boolean {
+  let evidence = false
+  for (let k = 0; k < fields.length; k++) {
+    const field = fields[k]
+    const text = values[2 * k + 1]
+    const scalar = text === undefined ? values[2 * k + 2] : undefined
+    if (text === undefined && scalar === undefined) continue
+    if (field === undefined) {
+      if (scalar !== undefined) entry.customTags.add(keys[k]!, plainOf(scalar))
+      else if (present(text!)) entry.customTags.add(keys[k]!, text!)
+      continue
+    }
+    if (field.evidence) evidence = true
+    if (scalar !== undefined && field.number !== undefined && isNumber(scalar)) {
+      if (field.number(entry, Number(scalar)) === false) return false
+    } else if (field.set !== undefined) {
+      const given = text ?? plainOf(scalar!)
+      if (present(given) && field.set(entry, given) === false) return false
+    }
+  }
+  return evidence
+}
+
+const isNumber = (scalar: string): boolean => scalar.charCodeAt(0) < 0x3a
+
+/** A number as a number is printed, `true` and `false` as they are. */
+const plainOf = (scalar: string): string => (isNumber(scalar) ? String(Number(scalar)) : scalar)
+
 /** More keys than anybody logs; custom tags are cut by the decoder, but reading them costs too. */
 const KEYS_MAX = 512
 /** Keys of programs' own logs: Envoy's, Istio's agents', Consul's, controllers'. */
@@ -85,55 +132,58 @@ interface Field {
   readonly tells?: true
 }
 
-type TextField = {
-  [Key in keyof AccessEntry]: AccessEntry[Key] extends string ? Key : never
-}[keyof AccessEntry]
-type NumberField = {
-  [Key in keyof AccessEntry]: AccessEntry[Key] extends number ? Key : never
-}[keyof AccessEntry]
-
-const text = (name: Exclude<TextField, 'reporter'>, evidence = false): Field => ({
-  set: (entry, value) => {
-    entry[name] = value
-  },
-  evidence,
-})
-const address = (
-  name: 'upstreamHost' | 'upstreamLocal' | 'downstreamRemote' | 'downstreamDirect' | 'downstreamLocal',
-): Field => ({
-  set: (entry, value) => {
-    // Envoy before 1.6 printed `tcp://10.0.0.7:80`.
-    entry[name] = value.startsWith('tcp://') ? value.slice('tcp://'.length) : value
-  },
-  evidence: true,
-})
+const text = (name: keyof typeof SET_TEXT, evidence = false): Field => {
+  const assign = SET_TEXT[name]
+  return {
+    set(entry, value) {
+      assign(entry, value)
+    },
+    evidence,
+  }
+}
+const address = (name: keyof typeof SET_ADDRESS): Field => {
+  const assign = SET_ADDRESS[name]
+  return {
+    set(entry, value) {
+      // Envoy before 1.6 printed `tcp://10.0.0.7:80`.
+      assign(entry, value.startsWith('tcp://') ? value.slice('tcp://'.length) : value)
+    },
+    evidence: true,
+  }
+}
 /** A whole number, ≥ 0. */
-const count = (name: NumberField, evidence = false): Field => ({
-  set(entry, text) {
-    const value = integer(text)
-    if (Number.isNaN(value)) return false
-    entry[name] = value
-  },
-  number(entry, value) {
-    if (!Number.isSafeInteger(value) || value < 0) return false
-    entry[name] = value
-  },
-  evidence,
-})
+const count = (name: keyof typeof SET_COUNT, evidence = false): Field => {
+  const assign = SET_COUNT[name]
+  return {
+    set(entry, text) {
+      const value = integer(text)
+      if (Number.isNaN(value)) return false
+      assign(entry, value)
+    },
+    number(entry, value) {
+      if (!Number.isSafeInteger(value) || value < 0) return false
+      assign(entry, value)
+    },
+    evidence,
+  }
+}
 /** Milliseconds, as a text perhaps with a unit that somebody's own template has. */
-const duration = (name: NumberField, evidence = false): Field => ({
-  set(entry, text) {
-    const ms = msToNs(text)
-    const ns = Number.isNaN(ms) ? durationNs(text) : ms
-    if (Number.isNaN(ns)) return false
-    entry[name] = ns
-  },
-  number(entry, value) {
-    if (!(value >= 0 && value < 1e12)) return false
-    entry[name] = Math.round(value * 1e6)
-  },
-  evidence,
-})
+const duration = (name: keyof typeof SET_NS, evidence = false): Field => {
+  const assign = SET_NS[name]
+  return {
+    set(entry, text) {
+      const ms = msToNs(text)
+      const ns = Number.isNaN(ms) ? durationNs(text) : ms
+      if (Number.isNaN(ns)) return false
+      assign(entry, ns)
+    },
+    number(entry, value) {
+      if (!(value >= 0 && value < 1e12)) return false
+      assign(entry, Math.round(value * 1e6))
+    },
+    evidence,
+  }
+}
 const instant = (value: string): Instant | null => {
   return parseInstant(value) ?? instantOfEpoch(decimal(value))
 }

@@ -1,5 +1,6 @@
 import { isRecord } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
+import type { FlatValues } from '../flat-json.ts'
 import type { LineFault, LineParser } from '../parser.ts'
 
 export type JsonRecord = Readonly<Record<string, unknown>>
@@ -13,7 +14,12 @@ export interface JsonForm {
   detects(record: JsonRecord): boolean
   /** Fills `entry`, which is empty, as a `LineParser` does. */
   fill(record: JsonRecord, entry: AccessEntry): LineFault | null
+  /** The same, made once for lines with these keys and no objects in them. Absent: of such lines objects are made too. */
+  readonly flat?: (keys: readonly string[]) => FlatFill
 }
+
+/** True: `entry` has all that `fill` would have filled in. False: in part, and what is wrong is for `fill` to say. */
+export type FlatFill = (values: FlatValues, entry: AccessEntry) => boolean
 
 /** Null: not an object in JSON. */
 export function parseRecord(line: string): JsonRecord | null {

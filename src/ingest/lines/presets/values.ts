@@ -1,6 +1,7 @@
 import { serviceOfHost } from '../../als/cluster-name.ts'
 import { workloadOfPod } from '../../als/workload.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
+import { NOT_A_NUMBER, readDigits } from '../format/digits.ts'
 
 /** Texts of log lines as values of an entry. Functions that read numbers return NaN for what is none. */
 
@@ -15,11 +16,14 @@ export function or(text: string, otherwise = ''): string {
 
 /** Digits only: no sign, no exponent, at most 15 so that the number is exact. */
 export function integer(text: string): number {
-  return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
+  const value = text.length > 15 ? NOT_A_NUMBER : readDigits(text, 0, text.length)
+  return value === NOT_A_NUMBER ? Number.NaN : value
 }
 
 /** A decimal number, without a sign. */
 export function decimal(text: string): number {
+  const whole = integer(text)
+  if (!Number.isNaN(whole)) return whole
   return /^\d{1,15}(?:\.\d{1,17})?(?:[eE][-+]?\d{1,2})?$/.test(text) ? Number(text) : Number.NaN
 }
 
@@ -72,6 +76,10 @@ export function setRequestLine(entry: AccessEntry, line: string): void {
 
 /** A path, or an absolute URI, which also has scheme and authority. */
 export function setUri(entry: AccessEntry, uri: string): void {
+  if (uri.charCodeAt(0) === SLASH) {
+    entry.path = uri
+    return
+  }
   const match = /^(https?):\/\/([^/?#]+)(.*)$/.exec(uri)
   if (match === null) {
     entry.path = uri
@@ -81,6 +89,8 @@ export function setUri(entry: AccessEntry, uri: string): void {
   if (entry.authority === '') entry.authority = match[2]!
   entry.path = match[3] === '' ? '/' : match[3]!
 }
+
+const SLASH = 0x2f
 
 /** Envoy's spelling: `HTTP/2.0` is `HTTP/2`, as NGINX, Linkerd and Traefik write it. */
 export function protocolOf(text: string): string {

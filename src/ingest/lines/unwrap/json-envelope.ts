@@ -28,6 +28,11 @@ const ACCESS_KEYS: ReadonlySet<string> = new Set([
   'request_time',
 ])
 
+/** Whether an object with these keys is an access log line, whatever its values are. */
+export function isAccessLog(keys: readonly string[]): boolean {
+  return keys.some((key) => ACCESS_KEYS.has(key))
+}
+
 export function jsonEnvelope(text: string): Layer | null {
   if (!MAYBE.test(text)) return null
   const value = parseObject(text)

@@ -14,6 +14,8 @@ import { type SyslogClock, syslog } from './syslog.ts'
 export interface Unwrapper {
   /** Null: part of a line whose end has not come yet, or one given up. The object is reused. Never throws. */
   unwrap(line: string): Unwrapped | null
+  /** What is known of a line that nothing stands around. */
+  readonly bare: Hints
   /** The source has ended: what is held is given up and counted. */
   end(): number
   /** Lines that have begun and not ended; while above 0, a position in a file must stay before the oldest of them. */
@@ -65,6 +67,7 @@ export function createUnwrapper(options: UnwrapperOptions = {}): Unwrapper {
   }
 
   return {
+    bare: base,
     unwrap(line) {
       let text = trim(line)
       result.hints = base
