@@ -1,6 +1,15 @@
 import type { Identity, NativeBlock, Origin, Party } from './batch.ts'
 import { type FixedDictionary, keyListOf } from './dictionary.ts'
-import { blockHeader, bytesOf, columnHeader, LOW_CARDINALITY_PREFIX, lowCardinality } from './native.ts'
+import { EncodedTexts } from './encoded-texts.ts'
+import {
+  blockHeader,
+  bytesOf,
+  columnHeader,
+  LOW_CARDINALITY_PREFIX,
+  lowCardinality,
+  type PieceSink,
+  Pieces,
+} from './native.ts'
 import { POINTS } from './phases.ts'
 import {
   COUNTS,
@@ -49,7 +58,7 @@ const IDENTITY_COLUMNS: Readonly<Record<string, (identity: Identity) => string>>
 const SPARSE_INDEX = new Map<string, number>(SPARSE.map((name, k) => [name, k]))
 
 /** Appends one column to a block; false when no row has a value: the engine then fills in the default. */
-type Writer = (out: Uint8Array[], rows: number) => boolean
+type Writer = (out: PieceSink, rows: number) => boolean
 
 /**
  * Makes Native blocks out of a builder's columns. Most buffers of a block are those of the columns; what the format
@@ -58,8 +67,12 @@ type Writer = (out: Uint8Array[], rows: number) => boolean
 export class BlockEncoder {
   readonly #columns: RowColumns
   readonly #writers: readonly Writer[]
-  /** Conversion buffers by column, made when first used. */
+  readonly #pieces = new Pieces()
+  /** Conversion buffers by column, made when first used; those of indexes are apart. */
   readonly #scratch = new Map<string, ArrayBufferView>()
+  readonly #narrowed = new Map<string, Uint8Array>()
+  readonly #originTexts = new EncodedTexts(Object.values(ORIGIN_COLUMNS))
+  readonly #identityTexts = new EncodedTexts(Object.values(IDENTITY_COLUMNS))
   /** Indexes of this block into streams and identities, shared by all columns that depend on them. */
   #streamIndex: Uint8Array | Uint16Array = new Uint8Array(0)
   #identityIndex: Uint8Array | Uint16Array = new Uint8Array(0)
@@ -81,11 +94,18 @@ export class BlockEncoder {
     this.#segment = segment
     this.#streamIndex = this.#indexes('stream', columns.stream, columns.origins.length)
     this.#identityIndex = this.#indexes('identity', columns.identity, columns.identities.identities.length)
-    const buffers: Uint8Array[] = [new Uint8Array(0)]
+    this.#originTexts.begin(columns.origins)
+    this.#identityTexts.begin(columns.identities.identities)
+    const pieces = this.#pieces
+    pieces.begin()
     let count = 0
-    for (const write of this.#writers) if (write(buffers, rows)) count++
-    buffers[0] = blockHeader(count, rows)
-    return { buffers, rows, days: rowsByDay(columns.endSeconds, rows), nodes: rowsByNode(columns, rows) }
+    for (const write of this.#writers) if (write(pieces, rows)) count++
+    return {
+      buffers: pieces.finish(blockHeader(count, rows)),
+      rows,
+      days: rowsByDay(columns.endSeconds, rows),
+      nodes: rowsByNode(columns, rows),
+    }
   }
 
   #writersByName(): Map<string, Writer> {
@@ -101,14 +121,19 @@ export class BlockEncoder {
       const zeros = this.#scratchOf('segment', () => new Uint8Array(c.rowsMax))
       return this.#lowCardinality(out, 'segment', keyListOf([this.#segment]), 1, zeros, rows)
     })
-    for (const [name, text] of Object.entries(ORIGIN_COLUMNS)) {
-      writers.set(name, (out, rows) => this.#derived(out, name, c.origins.map(text), this.#streamIndex, rows))
-    }
-    for (const [name, text] of Object.entries(IDENTITY_COLUMNS)) {
-      writers.set(name, (out, rows) =>
-        this.#derived(out, name, c.identities.identities.map(text), this.#identityIndex, rows),
-      )
-    }
+    Object.keys(ORIGIN_COLUMNS).forEach((name, k) => {
+      writers.set(name, (out, rows) => {
+        const keys = this.#originTexts.keyList(k)
+        return keys !== null && this.#lowCardinality(out, name, keys, c.origins.length, this.#streamIndex, rows)
+      })
+    })
+    Object.keys(IDENTITY_COLUMNS).forEach((name, k) => {
+      writers.set(name, (out, rows) => {
+        const keys = this.#identityTexts.keyList(k)
+        const { identities } = c.identities
+        return keys !== null && this.#lowCardinality(out, name, keys, identities.length, this.#identityIndex, rows)
+      })
+    })
     const enums: [string, FixedDictionary, Uint8Array | Uint16Array][] = [
       ['kind', ENUMS.kind, c.kind],
       ['entry_type', ENUMS.entry_type, c.entryType],
@@ -123,19 +148,16 @@ export class BlockEncoder {
         return this.#lowCardinality(out, name, dictionary.keyList(), dictionary.count, indexes, rows)
       })
     }
-    for (const name of DENSE_DICTIONARIES) {
-      writers.set(name, (out, rows) => this.#dictionary(out, name, c.codes[name], rows))
-    }
-    for (const name of SPARSE_DICTIONARIES) {
-      writers.set(
-        name,
-        this.#sparse(name, (out, rows) => this.#dictionary(out, name, c.codes[name], rows)),
-      )
-    }
+    for (const name of DENSE_DICTIONARIES) writers.set(name, this.#dictionary(name))
+    for (const name of SPARSE_DICTIONARIES) writers.set(name, this.#sparse(name, this.#dictionary(name)))
     const numberTypes = { 8: 'UInt8', 16: 'UInt16', 64: 'Float64' } as const
     for (const [name, bits] of Object.entries(SPARSE_NUMBERS) as [SparseNumberName, 8 | 16 | 64][]) {
-      const write: Writer = (out, rows) => fixed(out, name, numberTypes[bits], c.numbers[name], rows)
-      writers.set(name, this.#sparse(name, write))
+      const type = numberTypes[bits]
+      const values = c.numbers[name]
+      writers.set(
+        name,
+        this.#sparse(name, (out, rows) => fixed(out, name, type, values, rows)),
+      )
     }
     writers.set(
       'tls_version',
@@ -146,25 +168,27 @@ export class BlockEncoder {
       }),
     )
     for (const name of PORTS) {
-      writers.set(name, (out, rows) => someSet(c.ports[name], rows) && fixed(out, name, 'UInt16', c.ports[name], rows))
+      const ports = c.ports[name]
+      writers.set(name, (out, rows) => someSet(ports, rows) && fixed(out, name, 'UInt16', ports, rows))
     }
     for (const name of COUNTS) {
-      writers.set(name, (out, rows) => {
-        const words = c.counts[name]
-        return someSet(words, 2 * rows) && fixed(out, name, 'UInt64', words, 2 * rows)
-      })
+      const words = c.counts[name]
+      writers.set(name, (out, rows) => someSet(words, 2 * rows) && fixed(out, name, 'UInt64', words, 2 * rows))
     }
     for (const name of READ_COUNTS) {
+      const values = c.readCounts[name]
       writers.set(name, (out, rows) => {
         const words = this.#words(name)
-        return countsInto(words, c.readCounts[name], rows) && fixed(out, name, 'UInt64', words, 2 * rows)
+        return countsInto(words, values, rows) && fixed(out, name, 'UInt64', words, 2 * rows)
       })
     }
     POINTS.forEach((name, k) => {
+      const values = c.points[k]!
+      const nullsName = `${name} nulls`
       writers.set(name, (out, rows) => {
         const words = this.#words(name)
-        const nulls = this.#scratchOf(`${name} nulls`, () => new Uint8Array(c.rowsMax))
-        if (!nullableInto(words, nulls, c.points[k]!, rows)) return false
+        const nulls = this.#scratchOf(nullsName, () => new Uint8Array(c.rowsMax))
+        if (!nullableInto(words, nulls, values, rows)) return false
         out.push(columnHeader(name, 'Nullable(UInt64)'), bytesOf(nulls, rows), bytesOf(words, 2 * rows))
         return true
       })
@@ -220,15 +244,18 @@ export class BlockEncoder {
       this.#sparse('span_number', (out, rows) => fixed(out, 'span_number', 'UInt64', c.spanNumber, 2 * rows)),
     )
     for (const name of HEAPS) {
+      const heap = c.heaps[name]
       writers.set(name, (out, rows) => {
-        const heap = c.heaps[name]
         if (heap.rows === 0) return false
         heap.fill(rows)
         out.push(columnHeader(name, 'String'), heap.bytes.subarray(0, heap.end))
         return true
       })
     }
-    for (const name of TEXT_MAPS) writers.set(name, (out, rows) => c.maps[name].encode(out, rows))
+    for (const name of TEXT_MAPS) {
+      const map = c.maps[name]
+      writers.set(name, (out, rows) => map.encode(out, rows))
+    }
     writers.set('filter_state', (out, rows) => c.filterState.encode(out, rows))
     return writers
   }
@@ -238,21 +265,18 @@ export class BlockEncoder {
     return (out, rows) => this.#columns.touched[k] !== 0 && write(out, rows)
   }
 
-  #dictionary(out: Uint8Array[], name: keyof RowColumns['dictionaries'], codes: Uint16Array, rows: number): boolean {
+  #dictionary(name: keyof RowColumns['dictionaries']): Writer {
     const dictionary = this.#columns.dictionaries[name]
-    if (dictionary.count === 1) return false
-    const indexes = dictionary.count <= 256 ? this.#narrow(name, codes, rows) : codes
-    return this.#lowCardinality(out, name, dictionary.keyList(), dictionary.count, indexes, rows)
-  }
-
-  /** A column whose value depends on the stream or the identity alone: their index, with its own key list. */
-  #derived(out: Uint8Array[], name: string, texts: string[], index: Uint8Array | Uint16Array, rows: number): boolean {
-    if (texts.every((text) => text === '')) return false
-    return this.#lowCardinality(out, name, keyListOf(texts), texts.length, index, rows)
+    const codes = this.#columns.codes[name]
+    return (out, rows) => {
+      if (dictionary.count === 1) return false
+      const indexes = dictionary.count <= 256 ? this.#narrow(name, codes, rows) : codes
+      return this.#lowCardinality(out, name, dictionary.keyList(), dictionary.count, indexes, rows)
+    }
   }
 
   #lowCardinality(
-    out: Uint8Array[],
+    out: PieceSink,
     name: string,
     keyList: Uint8Array,
     keys: number,
@@ -269,7 +293,11 @@ export class BlockEncoder {
   }
 
   #narrow(name: string, codes: Uint8Array | Uint16Array, rows: number): Uint8Array {
-    const narrow = this.#scratchOf(`${name} index`, () => new Uint8Array(this.#columns.rowsMax))
+    let narrow = this.#narrowed.get(name)
+    if (narrow === undefined) {
+      narrow = new Uint8Array(this.#columns.rowsMax)
+      this.#narrowed.set(name, narrow)
+    }
     for (let i = 0; i < rows; i++) narrow[i] = codes[i]!
     return narrow
   }
@@ -289,7 +317,7 @@ export class BlockEncoder {
 }
 
 function fixed(
-  out: Uint8Array[],
+  out: PieceSink,
   name: string,
   type: string,
   values: ArrayBufferView & { readonly BYTES_PER_ELEMENT: number },
@@ -299,7 +327,7 @@ function fixed(
   return true
 }
 
-function uuid(out: Uint8Array[], name: string, words: Int32Array, rows: number): boolean {
+function uuid(out: PieceSink, name: string, words: Int32Array, rows: number): boolean {
   return someSet(words, 4 * rows) && fixed(out, name, 'UUID', words, 4 * rows)
 }
 

@@ -1,6 +1,6 @@
 import { Dictionary, type DictionaryOptions } from './dictionary.ts'
 import { Heap, type Room } from './heap.ts'
-import { bytesOf, columnHeader, LOW_CARDINALITY_PREFIX, lowCardinality } from './native.ts'
+import { bytesOf, columnHeader, LOW_CARDINALITY_PREFIX, lowCardinality, type PieceSink } from './native.ts'
 
 /** Room for so many entries is kept whatever a batch needed of it. */
 const KEEP_ENTRIES = 16_384
@@ -32,6 +32,7 @@ export class MapColumn {
   valueCodes: Uint16Array
   /** Entries so far. */
   count = 0
+  readonly #type: string
   /** Entries and end of the heap when the row began. */
   #rowCount = 0
   #rowEnd = 0
@@ -44,6 +45,7 @@ export class MapColumn {
     this.#room = options.room
     this.keys = new Dictionary(options.keys)
     this.values = options.values === undefined ? null : new Dictionary(options.values)
+    this.#type = `Map(LowCardinality(String), ${this.values === null ? 'String' : 'LowCardinality(String)'})`
     this.heap = new Heap(options.room, 1024, options.rowsMax * 256 + (4 << 20))
     this.offsets = new Uint32Array(2 * options.rowsMax)
     this.codes = new Uint16Array(256)
@@ -99,10 +101,9 @@ export class MapColumn {
   }
 
   /** Appends the column to a block; false when no row has an entry, and the column is left out. */
-  encode(out: Uint8Array[], rows: number): boolean {
+  encode(out: PieceSink, rows: number): boolean {
     if (this.count === 0) return false
-    const valueType = this.values === null ? 'String' : 'LowCardinality(String)'
-    out.push(columnHeader(this.name, `Map(LowCardinality(String), ${valueType})`), LOW_CARDINALITY_PREFIX)
+    out.push(columnHeader(this.name, this.#type), LOW_CARDINALITY_PREFIX)
     if (this.values !== null) out.push(LOW_CARDINALITY_PREFIX)
     out.push(bytesOf(this.offsets, 2 * rows))
     lowCardinality(out, this.keys.keyList(), this.keys.count, this.codes, this.count)
