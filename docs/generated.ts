@@ -15,16 +15,13 @@ interface Schema {
   readonly maximum?: number
   readonly default?: unknown
   readonly description?: string
-  readonly notBuilt?: boolean
 }
 
 /** `docs/config.md`, from the schema of the configuration. */
 export function configDocs(): string {
   const rows: string[] = []
-  const later: string[] = []
   const walk = (schema: Schema, path: string) => {
-    if (schema.notBuilt === true) later.push(`\`${path}\``)
-    else if (schema.properties === undefined) {
+    if (schema.properties === undefined) {
       rows.push(`| \`${path}\` | ${shown(schema.default)} | ${kindOf(schema)} | ${schema.description ?? ''} |`)
     } else {
       for (const [key, child] of Object.entries(schema.properties)) walk(child, path === '' ? key : `${path}.${key}`)
@@ -48,8 +45,6 @@ A listener that other machines can reach has to ask who comes, by certificate or
 | key | default | value | |
 |---|---|---|---|
 ${rows.join('\n')}
-
-Known, not built yet, and ignored with a warning: ${later.join(', ')}.
 `
 }
 

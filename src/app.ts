@@ -3,6 +3,7 @@ import { rowsDroppedBefore } from './adapters/clickhouse/retention.ts'
 import { rowsByNode } from './adapters/clickhouse/rows-by-node.ts'
 import { openPrometheus } from './adapters/prometheus/open.ts'
 import { createAdapters } from './adapters.ts'
+import { openAlerts } from './alerts/open.ts'
 import type { Config, LoadedConfig } from './config.ts'
 import { createIdentityResolver } from './ingest/als/identity.ts'
 import { systemClock } from './lib/clock.ts'
@@ -22,6 +23,7 @@ import { createSpanStore } from './pipeline/spans.ts'
 import { createStages } from './pipeline/stages.ts'
 import { createQueryServer } from './query/server.ts'
 import { openSlos } from './query/slo/book.ts'
+import { createBurnReader } from './query/slo/burn.ts'
 import { createReceivers, type ReceiverAddresses } from './receivers.ts'
 import { createReload, type Reload } from './reload.ts'
 import { openStore } from './roles/store.ts'
@@ -140,6 +142,20 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
   const receivers = createReceivers({ config, data, lane, journal, ledger, metrics, spans, safety, clock, log })
 
   // Answers.
+  const dropped = async (signal: AbortSignal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY
+  const alerts = openAlerts({
+    config: config.alertmanager,
+    reader: createBurnReader({ store: reader, retention, rowsDroppedBefore: dropped, clock }),
+    slos: slos.slos,
+    through: () => status.ledger.through(),
+    data,
+    httpAddress: () => query.address,
+    version: VERSION,
+    clock,
+    log,
+  })
+  // An edge has nothing to count from.
+  const watches = role === 'all' ? { alerts } : {}
   const parts = {
     clock,
     stored,
@@ -169,6 +185,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
       safety,
       adapters,
       slos,
+      alerts,
       bounds,
       disk,
       retention,
@@ -179,7 +196,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     clock,
     log,
   })
-  const pages = createMetrics({ ...parts, reload, version: VERSION })
+  const pages = createMetrics({ ...parts, ...watches, reload, version: VERSION })
   const status = createStatus({
     ...parts,
     reload,
@@ -200,10 +217,11 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     hostNames: config.http.hostNames,
     logs: receivers.logs,
     slos: { slos: slos.slos, documents: slos },
+    ...watches,
     remoteWrite: receivers.remoteWrite,
     reload,
     retention,
-    rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
+    rowsDroppedBefore: dropped,
     limits: queryLimits(config),
     clock,
     log,
@@ -237,6 +255,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     for (const stage of [query, sink, journal, ledger, delivery, adapters, disk, days, mesh, lane, served, own])
       await stages.start(stage)
     for (const stage of receivers.stages) await stages.start(stage)
+    if (role === 'all') await stages.start(alerts)
   } catch (error) {
     await stop()
     throw error

@@ -10,7 +10,6 @@ import { REDACTION_DEFAULTS } from './pipeline/redact.ts'
 /**
  * The one schema of the configuration: type, defaults, validation and `docs/config.md` come from it. Durations, sizes
  * and addresses are strings with a unit (`format`), checked here and parsed where they are used.
- * `notBuilt` marks parts of the public interface that a later version brings: accepted, ignored with a warning.
  */
 const object = <P extends Parameters<typeof Type.Object>[0]>(properties: P, options: Record<string, unknown> = {}) =>
   Type.Object(properties, { additionalProperties: false, default: {}, ...options })
@@ -74,7 +73,6 @@ const tailRules = {
     description: 'Always kept: further requests of traces of which a failed, slow or rare one was kept',
   }),
 }
-const later = (description: string) => Type.Optional(Type.Unknown({ notBuilt: true, description }))
 
 /** What is said of lines, and of the proxies that wrote them. */
 const linesOf = {
@@ -717,7 +715,30 @@ export const configSchema = object({
       description: 'OpenSLO files, or folders of which every .yaml and .yml is read: docs/slo.md',
     }),
   }),
-  alertmanager: later('Alertmanager'),
+  alertmanager: object({
+    url: Type.String({
+      default: '',
+      description: 'Alertmanagers that hear of objectives that burn too fast, with commas; each is told. Empty: none',
+    }),
+    every: duration('10s', 'How often objectives are looked at'),
+    for: duration('0s', 'How long they have to burn too fast before an alert fires'),
+    resend: duration(
+      '1m',
+      'A firing alert is told again after this; four times as long after the last it ends by itself',
+    ),
+    timeout: duration('10s', 'For an answer'),
+    generatorUrl: Type.String({
+      default: '',
+      pattern: '^(https?://[^\\s?#]+)?$',
+      description: 'Where people find this API, for the links of alerts; empty: where it listens',
+    }),
+    labels: texts('Labels that every alert gets'),
+    headers: texts('Further headers'),
+    token: Type.String({ default: '', secret: true, description: 'Bearer token' }),
+    username: Type.String({ default: '', description: 'User of basic authentication' }),
+    password: Type.String({ default: '', secret: true, description: 'Its password' }),
+    tls: object(clientTls),
+  }),
 })
 
 export type Config = Static<typeof configSchema>

@@ -245,9 +245,8 @@ function applyOption(
 
 // ---- completing
 
-/** The value with every default that it lacks. Parts that are not built yet, and what was found wrong, stay as they are. */
+/** The value with every default that it lacks. What was found wrong stays as it is. */
 function complete(schema: Schema, value: unknown): unknown {
-  if (schema.notBuilt === true) return value
   if (schema.properties !== undefined) {
     const given = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
     const completed = Object.entries(schema.properties).map(
@@ -274,7 +273,6 @@ interface Schema {
   readonly minimum?: number
   readonly maximum?: number
   readonly default?: unknown
-  readonly notBuilt?: boolean
   readonly secret?: boolean
 }
 type Place = (path: readonly string[], key: boolean) => Pick<Finding, 'place' | 'excerpt'>
@@ -305,16 +303,7 @@ function check(schema: Schema, value: unknown, path: readonly string[], place: P
   const wrong = (message: string, help: string) =>
     findings.push({ severity: 'error', code: 'SC1205', ...place(path, false), path: dotted, message, help })
   const shown = schema.secret === true ? 'the value' : describe(value)
-  if (schema.notBuilt === true) {
-    findings.push({
-      severity: 'warning',
-      code: 'SC2101',
-      ...place(path, true),
-      path: dotted,
-      message: `\`${dotted}\` is not built yet and is ignored`,
-      help: 'leave it out, or wait for the version that brings it',
-    })
-  } else if (schema.properties !== undefined) {
+  if (schema.properties !== undefined) {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       if (value !== null) wrong(`\`${dotted}\` is ${shown}, not a set of keys`, `put its keys under \`${dotted}:\``)
       return

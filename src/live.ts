@@ -4,7 +4,7 @@ import { scrapeJobs } from './ingest/scrape/open.ts'
 import type { ScrapeReceiver } from './ingest/scrape/receiver.ts'
 import { parseBytes, parseDuration } from './lib/units.ts'
 import type { SloBook } from './query/slo/book.ts'
-import type { LivePart } from './reload.ts'
+import type { LivePart, TakeOver } from './reload.ts'
 import { type Safety, senderLimits, TLS_OPTIONS, tlsConfigs } from './safety.ts'
 
 /** What of a running process another configuration can reach, and how. What is not here takes a restart. */
@@ -17,6 +17,7 @@ export interface LiveOptions {
   readonly scrape: Pick<ScrapeReceiver, 'prepare'>
   readonly adapters: Pick<Adapters, 'prepare'>
   readonly slos: Pick<SloBook, 'prepare'>
+  readonly alerts: { prepare(config: Config['alertmanager']): TakeOver }
   /** How long rows, rollups and stats are kept: everybody who asks reads it here, each time. */
   readonly retention: RetentionMs
   /** Tells the store; throws when it does not answer. */
@@ -69,7 +70,7 @@ export function retentionOf({ retention }: Config): RetentionMs {
 }
 
 export function liveParts(options: LiveOptions): LivePart[] {
-  const { safety, redaction, grpc, otlpHttp, query, scrape, adapters, slos, bounds, disk } = options
+  const { safety, redaction, grpc, otlpHttp, query, scrape, adapters, slos, alerts, bounds, disk } = options
   return [
     { paths: ['auth'], prepare: (next) => () => safety.tokens.replace(next.auth.tokens) },
     { paths: ['limits'], prepare: (next) => () => safety.senders.set(senderLimits(next)) },
@@ -107,6 +108,7 @@ export function liveParts(options: LiveOptions): LivePart[] {
       always: true,
       prepare: ({ slo }) => slos.prepare(slo.files),
     },
+    { paths: ['alertmanager'], prepare: (next) => alerts.prepare(next.alertmanager) },
     {
       paths: ['journal.disk.max', 'store.disk.max'],
       prepare: (next) => () => {

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import type { ProblemCode } from './problem.ts'
 import type { AdapterLedger, Coverage, NodeLedger, StatusReport } from './schemas.ts'
 import type { SloBook } from './slo/book.ts'
+import type { TierBurn } from './slo/burn.ts'
 import type { Slo } from './slo/slo.ts'
 
 /** What the query API needs of the rest of the process, beside the store. The application joins them. */
@@ -45,6 +46,54 @@ export interface SloSource {
   slos(): readonly Slo[]
   /** Objectives over HTTP: both throw a `Problem`, and then nothing has changed. Absent where none are taken. */
   readonly documents?: Pick<SloBook, 'put' | 'remove'>
+}
+
+/** Alerts of objectives, and what became of telling others of them. */
+export interface AlertsSource {
+  alerts(): Iterable<AlertOfSource>
+  rules(): readonly RuleOfSource[]
+  alertmanagers(): readonly {
+    readonly url: string
+    readonly counters: { readonly sent: number; readonly rejected: number; readonly failed: number }
+    readonly lastError: string | null
+    /** Unix ms; 0: never. */
+    readonly lastSentMs: number
+  }[]
+  /** The last look at the objectives; `reason` says why nothing is known, `atMs` is the end of the windows. Null before. */
+  readonly last: {
+    readonly startedMs: number
+    readonly tookMs: number
+    readonly atMs: number | null
+    readonly reason: string | null
+  } | null
+  /** How long a condition has to hold before it fires. */
+  readonly forMs: number
+  generatorUrl(slo: string): string
+}
+export interface AlertOfSource {
+  readonly id: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly annotations: Readonly<Record<string, string>>
+  readonly state: 'pending' | 'firing' | 'resolved'
+  /** Unix ms: since when the condition held, since when it fires, when it ended. */
+  readonly activeMs: number
+  readonly firedMs: number | null
+  readonly resolvedMs: number | null
+  /** Name of the objective. */
+  readonly slo: string
+}
+export interface RuleOfSource {
+  readonly slo: Slo
+  readonly severity: 'page' | 'ticket'
+  /** Null before the first look. */
+  readonly finding: {
+    readonly tiers: readonly TierBurn[]
+    readonly holds: boolean | null
+    readonly reason: string | null
+  } | null
+  /** End of the windows, Unix ms. */
+  readonly atMs: number | null
+  readonly alert: AlertOfSource | undefined
 }
 
 /** A page of text that somebody else makes, for example of metrics. `accept` is the header as it came, or empty. */

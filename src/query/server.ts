@@ -15,6 +15,7 @@ import { handleErrors, refuseConnection, sendProblem } from './errors.ts'
 import { createWriteGuard, setSecurityHeaders } from './guard.ts'
 import { createHorizonReader } from './horizon.ts'
 import {
+  type AlertsSource,
   DEFAULT_LIMITS,
   type LedgerSource,
   type LogsPort,
@@ -29,6 +30,7 @@ import {
 } from './ports.ts'
 import { Problem } from './problem.ts'
 import { createQuestions } from './question.ts'
+import { alertsRoutes } from './routes/alerts.ts'
 import { healthRoutes } from './routes/health.ts'
 import { latencyRoute } from './routes/latency.ts'
 import { logsRoute } from './routes/logs.ts'
@@ -62,6 +64,8 @@ export interface QueryServerOptions {
   readonly reload?: ReloadPort
   /** Absent: there are none. */
   readonly slos?: SloSource
+  /** Absent: objectives are not watched here. */
+  readonly alerts?: AlertsSource
   /** Takes remote write; absent where none is taken. */
   readonly remoteWrite?: RemoteWritePort
   readonly retention: Retention
@@ -156,6 +160,7 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
     tracesRoute(scope, context)
     const slos = options.slos ?? { slos: () => [] }
     slosRoutes(scope, context, slos)
+    if (options.alerts !== undefined) alertsRoutes(scope, context, options.alerts)
     metaRoutes(scope, context)
     healthRoutes(scope, context)
     if (options.reload !== undefined) reloadRoute(scope, options.reload)

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { openClickHouse } from '../adapters/clickhouse/open.ts'
 import { rowsDroppedBefore } from '../adapters/clickhouse/retention.ts'
+import { openAlerts } from '../alerts/open.ts'
 import type { AppOptions } from '../app.ts'
 import { systemClock } from '../lib/clock.ts'
 import { parseDuration } from '../lib/units.ts'
@@ -8,6 +9,7 @@ import { boundsOf, queryLimits, retentionOf } from '../live.ts'
 import { createStages } from '../pipeline/stages.ts'
 import { createQueryServer } from '../query/server.ts'
 import { openSlos } from '../query/slo/book.ts'
+import { createBurnReader } from '../query/slo/burn.ts'
 import { createReload } from '../reload.ts'
 import type { Running } from '../roles.ts'
 import { createSafety } from '../safety.ts'
@@ -58,11 +60,27 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
   const segments = spool === null ? null : openWriter({ config, data, sink, spool, clock, log })
 
   // Answers.
+  const dropped = async (signal: AbortSignal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY
+  const alerts = openAlerts({
+    config: config.alertmanager,
+    reader: createBurnReader({ store: reader, retention, rowsDroppedBefore: dropped, clock }),
+    slos: slos.slos,
+    // What edges still hold is not known here.
+    through: () => null,
+    data,
+    httpAddress: () => query.address,
+    version: VERSION,
+    clock,
+    log,
+  })
   const reload = createReload({
     config,
     load: load ?? (() => ({ config, findings: [] })),
     // Files under the same names may say something else.
-    parts: [{ paths: ['slo.files'], always: true, prepare: ({ slo }) => slos.prepare(slo.files) }],
+    parts: [
+      { paths: ['slo.files'], always: true, prepare: ({ slo }) => slos.prepare(slo.files) },
+      { paths: ['alertmanager'], prepare: (next) => alerts.prepare(next.alertmanager) },
+    ],
     after: () => safety.refresh(),
     clock,
     log,
@@ -83,15 +101,16 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
     listen: config.http.listen,
     store: reader,
     ...status,
-    metrics: createCentralMetrics({ version: VERSION, role, segments, spool, sink }),
+    metrics: createCentralMetrics({ version: VERSION, role, segments, spool, sink, alerts }),
     mesh: () => ({ type: 'text/plain; version=0.0.4; charset=utf-8', body: '# Edges have this page.\n' }),
     web: createWeb(),
     access: safety.access('http'),
     hostNames: config.http.hostNames,
     slos: { slos: slos.slos, documents: slos },
+    alerts,
     reload,
     retention,
-    rowsDroppedBefore: async (signal) => (await rowsDroppedBefore(reader, signal)) * MS_PER_DAY,
+    rowsDroppedBefore: dropped,
     limits: queryLimits(config),
     clock,
     log,
@@ -110,6 +129,7 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
       sink.engineStarted()
     }
     for (const stage of segments === null ? [query] : [query, sink, disk, days, segments]) await stages.start(stage)
+    await stages.start(alerts)
   } catch (error) {
     await stop()
     throw error

@@ -3,6 +3,7 @@ import type { ClickHouseSink } from '../adapters/clickhouse/sink.ts'
 import type { SegmentReceiver } from '../ingest/segments/receiver.ts'
 import type { Spool } from '../ingest/segments/spool.ts'
 import type { TextPage } from '../query/ports.ts'
+import { type AlertMetricsSource, alertMetrics } from '../telemetry/alert-metrics.ts'
 
 /** What a process without receivers of Envoys says of itself: that it is there, and what a writer has done. */
 export interface CentralMetricSources {
@@ -12,6 +13,7 @@ export interface CentralMetricSources {
   readonly segments: SegmentReceiver | null
   readonly spool: Spool | null
   readonly sink: ClickHouseSink
+  readonly alerts: AlertMetricsSource
 }
 
 type Labelled = readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[]
@@ -41,6 +43,11 @@ export function createCentralMetrics(sources: CentralMetricSources): () => Promi
     })
   }
   const { version, role, segments, spool, sink } = sources
+  alertMetrics(
+    sources.alerts,
+    (name, help, read, labels) => declare(Counter, name, help, read, labels),
+    (name, help, read, labels) => declare(Gauge, name, help, read, labels),
+  )
   declare(Gauge, 'sidecast_build_info', 'Version and role of the program', () => [[{ version, role }, 1]], [
     'version',
     'role',

@@ -9,6 +9,7 @@ import {
 import type { Adapter } from '../pipeline/adapter.ts'
 import type { ServedTotals } from '../pipeline/ledger-served.ts'
 import { adapterMetrics } from './adapter-metrics.ts'
+import { type AlertMetricsSource, alertMetrics } from './alert-metrics.ts'
 import { type ReloadSource, reloadMetrics, type SafetySource, safetyMetrics } from './safety-metrics.ts'
 
 /**
@@ -121,6 +122,8 @@ export interface MetricSources {
   readonly embedded: { readonly state: string; readonly restarts: number } | undefined
   readonly metrics: { readonly counters: object }
   readonly spans: { readonly counters: object }
+  /** Absent where objectives are not watched. */
+  readonly alerts?: AlertMetricsSource
   readonly clock: { now(): number }
 }
 
@@ -269,6 +272,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   gauge('sidecast_grpc_unread_bytes', 'Bytes that wait behind closed gates', () => sources.grpc.unreadBytes())
   safetyMetrics(sources.safety, counter, gauge)
   reloadMetrics(sources.reload, counter, gauge)
+  if (sources.alerts !== undefined) alertMetrics(sources.alerts, counter, gauge)
   figures('sidecast_senders', 'Bounds of one sender', () => sources.safety.senders.counters)
   const { otlp, otlpHttp } = sources
   const signals = Object.entries(otlp.counters.signals)

@@ -20,6 +20,14 @@ function server() {
     logs: { take: async () => ({ accepted: 0, rejected: 0, errors: [] }), position: () => ({}) } as unknown as LogsPort,
     remoteWrite: { take: async () => ({ status: 204 }) } as unknown as RemoteWritePort,
     slos: { slos: () => [], documents: { put: () => Promise.reject(new Error()), remove: async () => {} } },
+    alerts: {
+      alerts: () => [],
+      rules: () => [],
+      alertmanagers: () => [],
+      last: null,
+      forMs: 0,
+      generatorUrl: () => '',
+    },
     reload: { run: async () => ({ taken: true, changes: [], reasons: [] }) },
   })
   onTestFinished(() => one.stop(AbortSignal.timeout(1000)))

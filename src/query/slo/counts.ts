@@ -40,7 +40,7 @@ const ROWS_MAX = 100_000_000
  * a minute: exact for everything but a threshold inside of a bucket. Where that leaves a doubt, or rollups lack a column,
  * rows are counted, as far as they are kept; further back the doubt is stated.
  */
-export function createSloCounter(context: QueryContext, question: Question, at: Nanos, now: Nanos) {
+export function createSloCounter(context: Pick<QueryContext, 'horizon'>, question: Question, at: Nanos, now: Nanos) {
   const horizon = context.horizon.read(question)
   // Awaited by each objective; where there is none, its failure is nobody's.
   horizon.catch(() => {})

@@ -2,6 +2,7 @@ import { stringify } from 'yaml'
 import { SidecastError } from '../../errors.ts'
 import type { Filter } from '../filters.ts'
 import { HOUR } from '../time.ts'
+import { alertLabels, alertSummary, BURN_ALERT, slothId, slothLabels } from './alert-labels.ts'
 import { compileIndicator } from './compile.ts'
 import { NotInIstio, type Selection, selectionOf } from './istio-selectors.ts'
 import { onceEach, SERVICE_LABELS } from './reporters.ts'
@@ -44,8 +45,8 @@ export function prometheusRules(slos: readonly Slo[], options: RulesOptions): st
 }
 
 function groupsOf(slo: Slo, options: RulesOptions): Group[] {
-  const id = slo.service === '' ? slo.name : `${slo.service}-${slo.name}`
-  const labels = { sloth_id: id, sloth_service: slo.service || slo.name, sloth_slo: slo.name }
+  const id = slothId(slo)
+  const labels = slothLabels(slo)
   const context: Context = { slo, labels, selector: `{sloth_id=${JSON.stringify(id)}}` }
   return [
     { name: `sloth-slo-sli-recordings-${id}`, rules: ratios(context, options) },
@@ -181,7 +182,7 @@ function meta({ slo, labels, selector }: Context): Rule[] {
   ]
 }
 
-function alerts({ slo, labels, selector }: Context): Rule[] {
+function alerts({ slo, selector }: Context): Rule[] {
   const budget = Number((1 - slo.target).toPrecision(12))
   const exceeds = (window: string, threshold: number) =>
     `max(slo:sli_error:ratio_rate${window}${selector} > ${threshold} * ${budget}) without (sloth_window)`
@@ -196,24 +197,14 @@ function alerts({ slo, labels, selector }: Context): Rule[] {
     }
     return [
       {
-        alert: 'ErrorBudgetBurn',
+        alert: BURN_ALERT,
         expr: tiers.map(both).join(' or '),
-        labels: { ...labelNames(slo.labels), ...labels, severity, sloth_severity: severity },
+        labels: alertLabels(slo, severity),
         annotations: {
-          summary: `${slo.displayName || slo.name} burns its error budget too fast`,
+          summary: alertSummary(slo),
           description: `The share of bad requests is {{ $value | humanizePercentage }}; the objective of ${slo.target} over ${slo.period.text} allows ${budget}.`,
         },
       },
     ]
   })
-}
-
-/** Label names of Prometheus have letters, digits and underscores alone. */
-function labelNames(labels: Slo['labels']): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(labels).map(([name, value]) => [
-      name.replaceAll(/[^a-zA-Z0-9_]/g, '_').replace(/^(?=\d)/, '_'),
-      value,
-    ]),
-  )
 }

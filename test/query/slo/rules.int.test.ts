@@ -1,17 +1,16 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { promisify } from 'node:util'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { createAlsClient } from '../../../src/demo/als-client.ts'
-import type { LogEntry } from '../../../src/demo/als-encode.ts'
 import { nodeOf } from '../../../src/demo/shop.ts'
 import type { SloRow } from '../../../src/query/slo/answer.ts'
 import { runSlo } from '../../../src/query/slo/command.ts'
+import { checkoutEntry } from '../../support/checkout-entry.ts'
 import { promtool } from '../../support/programs.ts'
 import { startAlertmanager, startPrometheus } from '../../support/prometheus.ts'
 import { startSidecast } from '../../support/sidecast.ts'
+import { startWebhook } from '../../support/webhook.ts'
 
 const run = promisify(execFile)
 const deploy = new URL('../../../deploy/', import.meta.url).pathname
@@ -47,21 +46,7 @@ describe('rules for Prometheus', () => {
 
   it('alert a real Alertmanager, by way of a real Prometheus, of what Sidecast counts as well', async () => {
     const file = `${deploy}slo/shop.yaml`
-    const received: Alert[] = []
-    const webhook = createServer((request, response) => {
-      request.setEncoding('utf8')
-      let body = ''
-      request.on('data', (part: string) => {
-        body += part
-      })
-      request.on('end', () => {
-        received.push(...(JSON.parse(body) as { alerts: Alert[] }).alerts)
-        response.end()
-      })
-    })
-    await new Promise<void>((done) => webhook.listen(0, '127.0.0.1', done))
-    onTestFinished(() => void webhook.close())
-    const hook = `http://127.0.0.1:${(webhook.address() as AddressInfo).port}/`
+    const { url: hook, received } = await startWebhook()
 
     const [sidecast, alertmanager, rules] = await Promise.all([
       startSidecast({ set: [`slo.files=[${JSON.stringify(file)}]`] }),
@@ -88,7 +73,10 @@ describe('rules for Prometheus', () => {
     })
     let sent = 0
     const timer = setInterval(() => {
-      for (let k = 0; k < 20; k++) client.log(entry(sent++))
+      for (let k = 0; k < 20; k++) {
+        client.log(checkoutEntry(sent, sent % 10 === 0))
+        sent++
+      }
       client.flush()
     }, 100)
     onTestFinished(async () => {
@@ -96,7 +84,7 @@ describe('rules for Prometheus', () => {
       await client.stop()
     })
     const fired = () => received.find(({ status, labels }) => status === 'firing' && labels.severity === 'page')
-    await expect.poll(fired, { timeout: 40_000, interval: 200 }).toBeDefined()
+    await expect.poll(fired, { timeout: 60_000, interval: 200 }).toBeDefined()
     clearInterval(timer)
     expect(fired()).toMatchObject({
       labels: { alertname: 'ErrorBudgetBurn', sloth_slo: 'checkout-availability', team: 'payments' },
@@ -105,7 +93,7 @@ describe('rules for Prometheus', () => {
     expect(received.some(({ labels }) => labels.sloth_slo === 'checkout-latency')).toBe(false)
 
     const slo = () => sidecast.get<SloRow>('/api/v1/slos/checkout-availability')
-    await expect.poll(async () => (await slo()).total, { timeout: 20_000 }).toBe(sent)
+    await expect.poll(async () => (await slo()).total, { timeout: 60_000 }).toBe(sent)
     expect(await slo()).toMatchObject({ bad: Math.ceil(sent / 10), exact: true, state: 'page' })
     expect(await sidecast.get<SloRow>('/api/v1/slos/checkout-latency')).toMatchObject({
       bad: 0,
@@ -114,37 +102,3 @@ describe('rules for Prometheus', () => {
     })
   })
 })
-
-interface Alert {
-  readonly status: 'firing' | 'resolved'
-  readonly labels: Readonly<Record<string, string>>
-  readonly annotations: Readonly<Record<string, string>>
-}
-
-function entry(number: number): LogEntry {
-  const failed = number % 10 === 0
-  return {
-    startMs: Date.now() - 5,
-    rxEnd: 0.1,
-    upTxBegin: 0.2,
-    upTxEnd: 0.3,
-    upRxBegin: 3,
-    upRxEnd: 4,
-    downTxBegin: 4.1,
-    downTxEnd: 4.5,
-    duration: 4.6,
-    cluster: 'outbound|8080||checkout.shop.svc.cluster.local',
-    upstreamPort: 8080,
-    route: 'checkout',
-    method: 'GET',
-    authority: 'checkout.shop.svc.cluster.local',
-    path: '/buy',
-    requestId: `00000000-0000-4000-8000-${number.toString(16).padStart(12, '0')}`,
-    requestBytes: 0,
-    responseBytes: 10,
-    code: failed ? 503 : 200,
-    details: 'via_upstream',
-    flag: null,
-    attempts: 1,
-  }
-}
