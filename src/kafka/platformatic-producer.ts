@@ -1,4 +1,5 @@
-import { Admin, findErrorBy, Producer } from '@platformatic/kafka'
+import { Admin, findErrorBy } from '@platformatic/kafka'
+import { openSender, type PlatformaticSender, RETRIES, RETRY_MS } from './platformatic-sender.ts'
 import { bytesOf, type KafkaProducer, type KafkaProducerOptions, type OutRecord, RecordTooLarge } from './producer.ts'
 
 /** `@platformatic/kafka` behind the interface. */
@@ -7,8 +8,6 @@ export function createPlatformaticProducer(options: KafkaProducerOptions): Kafka
 }
 
 const REQUEST_MS = 15_000
-const RETRIES = 3
-const RETRY_MS = 250
 const CLOSE_MS = 2000
 
 class PlatformaticProducer implements KafkaProducer {
@@ -17,7 +16,7 @@ class PlatformaticProducer implements KafkaProducer {
   readonly #options: KafkaProducerOptions
   readonly #base: ConstructorParameters<typeof Admin>[0]
   readonly #partitions = new Map<string, number>()
-  #producer: Producer | null = null
+  #sender: PlatformaticSender | null = null
   #closed = false
 
   constructor(options: KafkaProducerOptions) {
@@ -58,24 +57,9 @@ class PlatformaticProducer implements KafkaProducer {
 
   async send(records: readonly OutRecord[]): Promise<void> {
     if (this.#closed) throw new Error('the producer is closed')
-    // The library makes an idempotent producer try for ever unless it is told a number above one.
-    this.#producer ??= new Producer({
-      ...this.#base,
-      idempotent: true,
-      acks: -1,
-      compression: this.#options.compression,
-    })
-    const producer = this.#producer
     try {
-      await producer.send({
-        messages: records.map(({ topic, partition, key, value, headers }) => ({
-          topic,
-          partition,
-          value,
-          ...(key === null ? {} : { key }),
-          headers: new Map(Object.entries(headers).map(([name, text]) => [Buffer.from(name), Buffer.from(text)])),
-        })),
-      })
+      this.#sender ??= await openSender(this.#base, this.#options.compression)
+      await this.#sender.send(records)
     } catch (error) {
       this.failures++
       await this.#discard()
@@ -90,13 +74,13 @@ class PlatformaticProducer implements KafkaProducer {
   }
 
   async #discard(): Promise<void> {
-    const producer = this.#producer
-    this.#producer = null
+    const sender = this.#sender
+    this.#sender = null
     // Partitions may have been added, or the topic made anew.
     this.#partitions.clear()
-    if (producer === null) return
+    if (sender === null) return
     // A connection that does not answer must not hold the next attempt.
-    await Promise.race([producer.close(true).catch(() => {}), new Promise((done) => setTimeout(done, CLOSE_MS))])
+    await Promise.race([sender.close(), new Promise((done) => setTimeout(done, CLOSE_MS))])
   }
 }
 

@@ -40,6 +40,16 @@ export function decompressValue(codec: Compression, bytes: Buffer): Buffer | nul
   }
 }
 
+/**
+ * Gives the memory of a value back now and not at the next collection, which big buffers bring about. Whoever made the value
+ * by `compressValue` says that nobody looks at it any more. Small ones share their memory with others, and stay.
+ */
+export function releaseValue({ buffer, byteOffset, byteLength }: Buffer): void {
+  if (byteLength >= RELEASE_BYTES_MIN && byteOffset === 0 && buffer instanceof ArrayBuffer) buffer.transfer(0)
+}
+
+/** Far above what Node cuts out of memory for many (`Buffer.poolSize`, 64 KiB at most). */
+const RELEASE_BYTES_MIN = 128 << 10
 /** More than any slice has. */
 const VALUE_BYTES_MAX = 64 << 20
 /** Of Node's buffers for the result: its default of 16 KiB takes sixty of them for one value. */

@@ -9,12 +9,13 @@ import {
   SEGMENT_SCHEMA,
   type Send,
 } from '../../kafka/segment-records.ts'
-import { compressValue } from '../../kafka/value-codec.ts'
+import { compressValue, releaseValue } from '../../kafka/value-codec.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 
 /**
  * A segment as records, in batches for one produce request each. The bytes are those of its files, which nobody looks at:
- * what the writer puts together is the very segment that the edge sealed.
+ * what the writer puts together is the very segment that the edge sealed. Values of a batch are valid until the next one is
+ * asked for.
  */
 export interface SegmentRecordsOptions {
   readonly topic: string
@@ -59,6 +60,7 @@ export async function* segmentRecords(
         const value = compressValue(compression, slice)
         if (batchBytes > 0 && batchBytes + value.length > batchBytesMax) {
           yield batch
+          release(batch)
           batch = []
           batchBytes = 0
         }
@@ -77,10 +79,16 @@ export async function* segmentRecords(
   const manifest = encodeManifest({ segment: id, openedMs, sealedMs, recovered, tables })
   if (batchBytes > 0 && batchBytes + manifest.length > batchBytesMax) {
     yield batch
+    release(batch)
     batch = []
   }
   batch.push(recordOf(manifest, null))
   yield batch
+  release(batch)
+}
+
+function release(batch: readonly OutRecord[]): void {
+  for (const { value } of batch) releaseValue(value)
 }
 
 async function readFully(handle: FileHandle, into: Buffer, offset: number, file: string): Promise<void> {
