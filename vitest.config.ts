@@ -7,7 +7,12 @@ import { defineConfig } from 'vitest/config'
  * What is not a unit test waits for other processes more than it works, so two files run beside each other, on any machine.
  * None may take a fixed port, or count what others may have as well. The files of e2e, the longest, are the first.
  */
-const BESIDE_EACH_OTHER = { maxWorkers: 2, sequence: { groupOrder: 1 } }
+const BESIDE_EACH_OTHER = {
+  maxWorkers: 2,
+  sequence: { groupOrder: 1 },
+  // A wait ends when it has what it waits for: bounds are for what never comes, on machines of any speed.
+  expect: { poll: { timeout: 60_000 } },
+}
 
 export default defineConfig({
   test: {
@@ -17,7 +22,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/**/*.int.test.ts', 'test/e2e/**', 'test/web/**/*.browser.test.ts'],
-          testTimeout: 20_000,
+          testTimeout: 60_000,
+          expect: { poll: { timeout: 20_000 } },
           // Modules are loaded once for each worker, not for each file: nothing in them has a state of its own.
           isolate: false,
         },
@@ -26,8 +32,8 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.int.test.ts'],
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           ...BESIDE_EACH_OTHER,
         },
       },
@@ -35,8 +41,8 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
           ...BESIDE_EACH_OTHER,
         },
       },

@@ -53,7 +53,7 @@ test('every query of the Prometheus dashboards has data', async () => {
   const phases = await prometheus.query(expandPromQl(QUERIES.phase_share.prometheus[0]!.expr, 20))
   expect(phases).toHaveLength(7)
   expect(phases.reduce((sum, sample) => sum + figureOf(sample), 0)).toBeCloseTo(1, 6)
-}, 120_000)
+})
 
 const figureOf = (sample: PromSample): number => Number(sample.value?.[1])
 const hasFigure = (sample: PromSample): boolean => Number.isFinite(figureOf(sample))

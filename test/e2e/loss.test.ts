@@ -43,4 +43,4 @@ test('Sidecast itself killed under load: after its start it says to the request 
   const settled = (await row())!
   expect(settled.unexplained).toBe(0)
   expect(settled.lost).toBeGreaterThan(100)
-}, 150_000)
+})

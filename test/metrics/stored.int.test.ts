@@ -163,7 +163,7 @@ it('finds what the store has lost of stats and spans, and stores it again', asyn
   const at = Date.now() - 1000
   for (let n = 0; n < 100; n++) metrics.setCounter(series, at + n, n)
   await metrics.synced()
-  await expect.poll(() => delivery.stats().deliveredSegments, { timeout: 10_000 }).toBeGreaterThan(0)
+  await expect.poll(() => delivery.stats().deliveredSegments, { timeout: 60_000 }).toBeGreaterThan(0)
   const counts = 'SELECT (SELECT count() FROM samples) AS samples, (SELECT count() FROM series) AS series'
   const [stored] = await database.rows<Record<string, number>>(counts)
   expect(stored).toEqual({ samples: 100, series: 1 })
@@ -239,7 +239,7 @@ it('has every acknowledged value once though writer and engine are killed again 
   )
   expect(sum, note).toBe(n / 20)
   expect(observed, note).toBe(sum)
-}, 60_000)
+})
 
 /** Runs the writer and kills it. The last number it wrote, and the last it has on disk. */
 async function killedWriter(dir: string, fromMs: number, first: number, afterMs: number) {

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { createDelivery, type Delivery, type DeliveryOptions } from '../../src/pipeline/delivery.ts'
 import type { Journal } from '../../src/pipeline/journal.ts'
 import type { Segment } from '../../src/pipeline/segment.ts'
 import type { Outcome, SegmentSink } from '../../src/pipeline/sink.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
 import { block, journalIn, ManualClock, NEVER, settle, temporaryFolder } from '../support/journal.ts'
+import { waitFor } from '../support/wait.ts'
 
 /** A sink that does as it is told, and remembers. */
 class ScriptedSink implements SegmentSink {
@@ -291,7 +292,7 @@ test('what was taken out of order is not sent again after a restart', async () =
   await journal.stop(NEVER)
   const again = await rig({ journal: await journalIn(dir, { clock }), clock })
   await again.delivery.start()
-  await vi.waitFor(() => expect(again.delivery.backlog().segments).toBe(0))
+  await waitFor(() => expect(again.delivery.backlog().segments).toBe(0))
   expect(again.sink.sent).toEqual([1, 2])
 })
 

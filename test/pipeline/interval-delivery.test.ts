@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import {
   createIntervalDelivery,
   type Interval,
@@ -11,6 +11,7 @@ import type { Segment } from '../../src/pipeline/segment.ts'
 import type { Outcome } from '../../src/pipeline/sink.ts'
 import { silentLog } from '../../src/telemetry/log.ts'
 import { block, journalIn, ManualClock, NEVER, settle, temporaryFolder } from '../support/journal.ts'
+import { waitFor } from '../support/wait.ts'
 
 interface Numbers {
   readonly seqs: number[]
@@ -96,11 +97,11 @@ test('what was sealed within an interval goes out together, when it is over', as
   expect(flushed).toEqual([])
   expect(delivery.account()).toMatchObject({ received: 30, held: 30, delivered: 0 })
   await clock.pass(12_000)
-  await vi.waitFor(() => expect(flushed).toEqual([{ seqs: [1, 2, 3], from: 0, rows: 30, part: 0 }]))
+  await waitFor(() => expect(flushed).toEqual([{ seqs: [1, 2, 3], from: 0, rows: 30, part: 0 }]))
   expect(delivery.account()).toMatchObject({ received: 30, held: 0, delivered: 30 })
   await seal(journal)
   await clock.pass(62_000, 1000)
-  await vi.waitFor(() => expect(flushed.at(-1)).toEqual({ seqs: [4], from: 1, rows: 10, part: 0 }))
+  await waitFor(() => expect(flushed.at(-1)).toEqual({ seqs: [4], from: 1, rows: 10, part: 0 }))
 })
 
 test('a backlog is sent interval by interval, as it would have been', async () => {
@@ -111,7 +112,7 @@ test('a backlog is sent interval by interval, as it would have been', async () =
   }
   await delivery.start()
   await clock.pass(2000)
-  await vi.waitFor(() => expect(flushed).toHaveLength(3))
+  await waitFor(() => expect(flushed).toHaveLength(3))
   expect(flushed.map(({ seqs, from }) => [from, ...seqs])).toEqual([
     [0, 1, 2],
     [1, 3, 4],
@@ -130,7 +131,7 @@ test('the same interval is tried again until it is taken; nothing is acknowledge
   expect(delivery.account()).toMatchObject({ held: 30, delivered: 0 })
   told.answer = () => ({ status: 'accepted' })
   await clock.pass(10_000)
-  await vi.waitFor(() => expect(flushed).toEqual([{ seqs: [1, 2, 3], from: 0, rows: 30, part: 0 }]))
+  await waitFor(() => expect(flushed).toEqual([{ seqs: [1, 2, 3], from: 0, rows: 30, part: 0 }]))
   expect(delivery.stats()).toMatchObject({ lastError: null, failures: 0, deliveredSegments: 3 })
 })
 
@@ -147,7 +148,7 @@ test('a killed process reads the open interval again, whole', async () => {
   await seal(second.journal)
   await second.clock.pass(60_000, 1000)
   const ids = [...first.flushed, ...second.flushed].map(({ seqs }) => seqs)
-  await vi.waitFor(() => expect(second.flushed).toHaveLength(1))
+  await waitFor(() => expect(second.flushed).toHaveLength(1))
   expect(ids.length).toBeLessThan(2)
   expect(second.flushed[0]).toMatchObject({ seqs: [1, 2, 1], rows: 30 })
 })
@@ -163,7 +164,7 @@ test('a stop sends the open interval as far as it has come, the rest is a furthe
   await next.delivery.start()
   await seal(next.journal)
   await clock.pass(62_000, 1000)
-  await vi.waitFor(() => expect(next.flushed).toEqual([{ seqs: [1], from: 0, rows: 10, part: 0 }]))
+  await waitFor(() => expect(next.flushed).toEqual([{ seqs: [1], from: 0, rows: 10, part: 0 }]))
 })
 
 test('a stop leaves what fails for the next start', async () => {
@@ -181,9 +182,9 @@ test('an aggregate that is full goes out early, in parts', async () => {
   told.fullAt = 2
   await delivery.start()
   await seal(journal, 5)
-  await vi.waitFor(() => expect(flushed).toHaveLength(2))
+  await waitFor(() => expect(flushed).toHaveLength(2))
   await clock.pass(62_000, 1000)
-  await vi.waitFor(() =>
+  await waitFor(() =>
     expect(flushed.map(({ seqs, part }) => [part, ...seqs])).toEqual([
       [0, 1, 2],
       [1, 3, 4],
@@ -196,7 +197,7 @@ test('so does one of too many segments', async () => {
   const { journal, delivery, flushed } = await rig({ more: { segmentsMax: 3 } })
   await delivery.start()
   await seal(journal, 7)
-  await vi.waitFor(() =>
+  await waitFor(() =>
     expect(flushed.map(({ seqs }) => seqs)).toEqual([
       [1, 2, 3],
       [4, 5, 6],
@@ -210,12 +211,12 @@ test('an interval that is refused for good is kept as dead letters, and the next
   await delivery.start()
   await seal(journal, 2)
   await clock.pass(62_000, 1000)
-  await vi.waitFor(() => expect(delivery.account()).toMatchObject({ rejected: 20, held: 0 }))
+  await waitFor(() => expect(delivery.account()).toMatchObject({ rejected: 20, held: 0 }))
   expect(readdirSync(join(dir, '0', 'dead-letter', 'aggregates'))).toHaveLength(2)
   told.answer = () => ({ status: 'accepted' })
   await seal(journal)
   await clock.pass(62_000, 1000)
-  await vi.waitFor(() => expect(flushed).toMatchObject([{ seqs: [3] }]))
+  await waitFor(() => expect(flushed).toMatchObject([{ seqs: [3] }]))
 })
 
 test('a segment that cannot be read is set aside after some attempts, those around it are sent', async () => {
@@ -226,7 +227,7 @@ test('a segment that cannot be read is set aside after some attempts, those arou
   await delivery.start()
   await seal(journal, 3)
   await clock.pass(65_000, 100)
-  await vi.waitFor(() => expect(flushed.flatMap(({ seqs }) => seqs).sort()).toEqual([1, 3]))
+  await waitFor(() => expect(flushed.flatMap(({ seqs }) => seqs).sort()).toEqual([1, 3]))
   expect(delivery.account()).toEqual({ received: 30, delivered: 20, rejected: 10, dropped: 0, lost: 0, held: 0 })
 })
 
@@ -237,5 +238,5 @@ test('a clock that goes back does not keep an interval open', async () => {
   clock.set(T0 - 3_600_000)
   await seal(journal)
   await clock.pass(61_500 + 250)
-  await vi.waitFor(() => expect(flushed.map(({ seqs }) => seqs)).toEqual([[1], [2]]))
+  await waitFor(() => expect(flushed.map(({ seqs }) => seqs)).toEqual([[1], [2]]))
 })

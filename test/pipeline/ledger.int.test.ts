@@ -24,7 +24,7 @@ let sidecast: Sidecast
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'sidecast-loss-'))
   sidecast = await startSidecast()
-}, 90_000)
+})
 afterAll(async () => {
   await sidecast?.close()
   await rm(dir, { recursive: true, force: true })
@@ -92,4 +92,4 @@ test('what a real Envoy loses is counted to the request: its receiver killed, no
   ])
   const metrics = await (await fetch(`http://${sidecast.http}/metrics`)).text()
   expect(metrics).toMatch(/^sidecast_ledger_nodes_with_loss 3$/m)
-}, 200_000)
+})

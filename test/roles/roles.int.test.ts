@@ -22,7 +22,7 @@ test('edge, writer and engine killed, the broker restarted: every line is stored
   expect(result.differences).toEqual([])
   expect(result.killed).toEqual({ edge: 1, writer: 1, engine: 1 })
   expect(result.sent).toBeGreaterThan(100)
-}, 400_000)
+})
 
 test('an edge has no store and says so; a refused role ends with a sentence and not with a stack', async () => {
   const edge = await startAs('edge', { broker: broker.address, prefix: 'lone.' })

@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type CertificateName, type Certificates, makeCertificates } from '../support/certificates.ts'
 import {
   dialTls,
@@ -8,6 +8,7 @@ import {
   TLS_LISTENERS,
   type TlsListener,
 } from '../support/safe-sidecast.ts'
+import { waitUntil } from '../support/wait.ts'
 
 let certificates: Certificates
 let sidecast: SafeSidecast
@@ -21,7 +22,7 @@ afterAll(async () => {
   certificates?.remove()
 })
 
-const WAITS = { timeout: 20_000, interval: 50 }
+const WAITS = { timeout: 60_000, interval: 50 }
 const ALPN: Partial<Record<TlsListener, string[]>> = { grpc: ['h2'] }
 const refused = (listener: TlsListener, reason: string) =>
   sidecast.metric('sidecast_tls_refused_total', { listener, reason })
@@ -44,7 +45,7 @@ describe.each(TLS_LISTENERS)('%s', (listener) => {
     ['an expired certificate', 'expired', 'expired'],
   ] as const)('%s: refused and counted', async (_, as, reason) => {
     expect((await dial(as)).open).toBe(false)
-    await vi.waitUntil(async () => (await refused(listener, reason)) === 1, WAITS)
+    await waitUntil(async () => (await refused(listener, reason)) === 1, WAITS)
   })
 
   test('no TLS at all: refused and counted', async () => {
@@ -55,6 +56,6 @@ describe.each(TLS_LISTENERS)('%s', (listener) => {
     socket.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n')
     socket.resume()
     await closed
-    await vi.waitUntil(async () => (await refused(listener, 'plaintext')) === 1, WAITS)
+    await waitUntil(async () => (await refused(listener, 'plaintext')) === 1, WAITS)
   })
 })

@@ -4,9 +4,10 @@ import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { stringify } from 'yaml'
 import { startSidecast } from '../support/sidecast.ts'
+import { waitUntil } from '../support/wait.ts'
 
 const LOAD = new URL('../../bench/support/load.ts', import.meta.url).pathname
 
@@ -58,24 +59,24 @@ test('a sink is added, moved to another target, taken away and added again under
   })
   onTestFinished(() => void load.kill('SIGKILL'))
   const told = new Promise<string>((resolve) => load.stdout.setEncoding('utf8').once('data', resolve))
-  const waits = { timeout: 30_000, interval: 100 }
+  const waits = { timeout: 60_000, interval: 100 }
   type Status = { nodes: { seen: number }; adapters: { sink: string; endpoint: string }[] }
   const status = () => sidecast.get<Status>('/api/v1/status')
-  await vi.waitUntil(async () => (await status()).nodes.seen > 0, waits)
+  await waitUntil(async () => (await status()).nodes.seen > 0, waits)
 
   await reload(first.address)
   expect((await status()).adapters.map(({ endpoint }) => endpoint)).toEqual([expect.stringContaining(first.address)])
-  await vi.waitUntil(() => first.requests > 0, waits)
+  await waitUntil(() => first.requests > 0, waits)
   await reload(second.address)
   const atFirst = first.requests
-  await vi.waitUntil(() => second.requests > 0, waits)
+  await waitUntil(() => second.requests > 0, waits)
   await reload('')
   expect((await status()).adapters).toEqual([])
   const atSecond = second.requests
   await new Promise((resolve) => setTimeout(resolve, 1500))
   expect([first.requests, second.requests]).toEqual([atFirst, atSecond])
   await reload(second.address)
-  await vi.waitUntil(() => second.requests > atSecond, waits)
+  await waitUntil(() => second.requests > atSecond, waits)
 
   load.kill('SIGTERM')
   const { sent } = JSON.parse(await told) as { sent: number }
@@ -83,8 +84,8 @@ test('a sink is added, moved to another target, taken away and added again under
     const { rows } = await sidecast.get<{ rows: { stored: number }[] }>('/api/v1/ledger')
     return rows.reduce((sum, row) => sum + row.stored, 0)
   }
-  await vi.waitUntil(async () => (await stored()) === sent, waits)
-  await vi.waitUntil(() => first.requests + second.requests >= sent, waits).catch(() => {})
+  await waitUntil(async () => (await stored()) === sent, waits)
+  await waitUntil(() => first.requests + second.requests >= sent, waits).catch(() => {})
   expect(first.requests + second.requests).toBe(sent)
   expect(first.requests).toBe(atFirst)
 })

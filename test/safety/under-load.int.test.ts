@@ -1,16 +1,17 @@
 import { spawn } from 'node:child_process'
 import { copyFileSync, renameSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { hashToken, makeToken } from '../../src/lib/tokens.ts'
 import { type Certificates, makeCertificates } from '../support/certificates.ts'
 import { dialTls, type SafeSidecast, startSafeSidecast } from '../support/safe-sidecast.ts'
+import { waitUntil } from '../support/wait.ts'
 
 // One process, load over gRPC with TLS, client certificates and tokens; meanwhile everything that may change does.
 
 const RATE = 20_000
 /** Of a machine that may be busy. */
-const WAITS = { timeout: 30_000, interval: 100 }
+const WAITS = { timeout: 60_000, interval: 100 }
 const READ = makeToken()
 const SEND = makeToken()
 const ADMIN = makeToken()
@@ -85,7 +86,7 @@ const grpc = (figure: string) => sidecast.metric(`sidecast_grpc_${figure}`)
 
 test('certificates replaced under load: nobody is cut off, new connections get the new one, 0 lost', async () => {
   const load = startLoad(1)
-  await vi.waitUntil(async () => (await grpc('messages_total')) > 100, WAITS)
+  await waitUntil(async () => (await grpc('messages_total')) > 100, WAITS)
   expect((await dialTls(sidecast.process.grpc, certificates, { as: 'client', alpn: ['h2'] })).server).toBe('server')
   const replace = (from: string, to: string): void => {
     copyFileSync(certificates.path(from), certificates.path(`${to}.next`))
@@ -99,18 +100,18 @@ test('certificates replaced under load: nobody is cut off, new connections get t
   replace('renewed.key', 'live.key')
   // Now by itself.
   const renewed = () => sidecast.metric('sidecast_tls_renewed_total', { listener: 'grpc' })
-  await vi.waitUntil(async () => (await renewed()) === 1, WAITS)
+  await waitUntil(async () => (await renewed()) === 1, WAITS)
   expect((await dialTls(sidecast.process.grpc, certificates, { as: 'client', alpn: ['h2'] })).server).toBe('renewed')
   expect(await sidecast.metric('sidecast_tls_files_usable', { listener: 'grpc' })).toBe(1)
   const opened = await grpc('streams_opened_total')
   const second = startLoad(2, ['--node', '100'])
-  await vi.waitUntil(async () => (await grpc('streams_opened_total')) === opened + 4, {
-    timeout: 30_000,
+  await waitUntil(async () => (await grpc('streams_opened_total')) === opened + 4, {
+    timeout: 60_000,
     interval: 100,
   })
   await sleep(500)
   sent += (await load.stop()) + (await second.stop())
-  await vi.waitUntil(async () => (await ledger()).stored === sent, WAITS)
+  await waitUntil(async () => (await ledger()).stored === sent, WAITS)
   expect(await ledger()).toEqual({ received: sent, stored: sent, rejected: 0, unexplained: 0 })
   expect([await grpc('streams_cut_total'), await grpc('connections_failed_total')]).toEqual([0, 0])
 })
@@ -119,7 +120,7 @@ test('reloads under load: taken as a difference or refused whole, no listener cl
   const { pid, grpc: address } = sidecast.process
   const load = startLoad(3, ['--node', '200'])
   const before = await grpc('messages_total')
-  await vi.waitUntil(async () => (await grpc('messages_total')) > before + 100, WAITS)
+  await waitUntil(async () => (await grpc('messages_total')) > before + 100, WAITS)
   const later = makeToken()
   const tokens = [...TOKENS, { name: 'later', hash: hashToken(later), scopes: ['read'] }]
   const parts = {
@@ -145,7 +146,7 @@ test('reloads under load: taken as a difference or refused whole, no listener cl
   // A file that is wrong: as visible, by signal too.
   sidecast.configure({ ...parts, retention: { rows: 'long' } })
   process.kill(pid, 'SIGHUP')
-  await vi.waitUntil(
+  await waitUntil(
     async () => (await sidecast.metric('sidecast_config_reloads_total', { result: 'refused' })) === 2,
     WAITS,
   )
@@ -170,13 +171,13 @@ test('reloads under load: taken as a difference or refused whole, no listener cl
   for (let k = 0; k < 5; k++) {
     sidecast.configure(k % 2 === 0 ? { auth: { tokens: TOKENS }, retention: parts.retention } : parts)
     process.kill(pid, 'SIGHUP')
-    await vi.waitUntil(
+    await waitUntil(
       async () => (await sidecast.metric('sidecast_config_reloads_total', { result: 'taken' })) === 3 + k,
       WAITS,
     )
   }
   sent += await load.stop()
-  await vi.waitUntil(async () => (await ledger()).stored === sent, WAITS)
+  await waitUntil(async () => (await ledger()).stored === sent, WAITS)
   expect(await ledger()).toEqual({ received: sent, stored: sent, rejected: 0, unexplained: 0 })
   expect(sidecast.process.grpc).toBe(address)
   expect([await grpc('streams_cut_total'), await grpc('connections_failed_total')]).toEqual([0, 0])
@@ -185,11 +186,11 @@ test('reloads under load: taken as a difference or refused whole, no listener cl
 test('a token that is withdrawn ends its streams, and lets no new one in', async () => {
   const load = startLoad(4, ['--report', '--node', '300'])
   const before = await grpc('messages_total')
-  await vi.waitUntil(async () => (await grpc('messages_total')) > before + 10, WAITS)
+  await waitUntil(async () => (await grpc('messages_total')) > before + 10, WAITS)
   sidecast.configure({ auth: { tokens: TOKENS.filter(({ name }) => name !== 'mesh') } })
   expect((await reload()).status).toBe(200)
   await load.exited
-  await vi.waitUntil(async () => (await grpc('streams_open')) === 0, WAITS)
+  await waitUntil(async () => (await grpc('streams_open')) === 0, WAITS)
   const again = startLoad(5, ['--report'])
   await again.exited
   expect(await grpc('streams_unauthorized_total')).toBeGreaterThan(0)

@@ -142,7 +142,7 @@ async function compare(sidecast: Sidecast, envoy: EverythingEnvoy, count: number
 }
 
 async function arrived(sidecast: Sidecast, count: number): Promise<Row[]> {
-  for (let k = 0; k < 120 && (await storedRequests(sidecast)) < WAYS.length * count; k++) await sleep(500)
+  for (let k = 0; k < 400 && (await storedRequests(sidecast)) < WAYS.length * count; k++) await sleep(500)
   // Nothing may come after what was expected.
   await sleep(2000)
   return await allRows(sidecast)
@@ -228,14 +228,26 @@ async function compareCounters(
   envoy: EverythingEnvoy,
   differ: (text: string) => void,
 ): Promise<Record<string, number>> {
-  // Two flushes after the last request, and a scrape.
-  await sleep(5000)
   const page = await envoy.admin('/stats/prometheus?usedonly')
   const counterNames = new Set([...page.matchAll(/^# TYPE (\S+) counter$/gm)].map((match) => match[1]!))
   const expected = [...page.matchAll(/^(envoy_[a-zA-Z0-9_]+)(\{[^}]*\})? (\d+)$/gm)]
     .filter(([line, name]) => counterNames.has(name!) && !MOVING.test(line))
     .map(([, name, labels, value]) => ({ name: name!, labels: labels ?? '{}', value: Number(value) }))
+  const stored = () => storedCounters(sidecast, expected)
+  // Flushes and a scrape may be under way; two more of each change nothing.
+  for (let k = 0; k < 100 && (await stored()).differences.length > 0; k++) await sleep(200)
+  await sleep(2500)
+  const { found, differences } = await stored()
+  differences.forEach(differ)
+  return found
+}
+
+async function storedCounters(
+  sidecast: Sidecast,
+  expected: readonly { readonly name: string; readonly labels: string; readonly value: number }[],
+): Promise<{ readonly found: Record<string, number>; readonly differences: readonly string[] }> {
   const found: Record<string, number> = {}
+  const differences: string[] = []
   const dropped = await kernelDrops(sidecast)
   for (const [way, of] of Object.entries(STATS)) {
     found[way] = 0
@@ -246,11 +258,11 @@ async function compareCounters(
       )
       const stored = Number(answer.data.result[0]?.value[1] ?? Number.NaN)
       if (way === 'dogstatsd' && dropped > 0 && stored < value) continue
-      if (stored !== value) differ(`${selector} is ${stored}, Envoy says ${value}`)
+      if (stored !== value) differences.push(`${selector} is ${stored}, Envoy says ${value}`)
       else found[way]!++
     }
   }
-  return found
+  return { found, differences }
 }
 
 /** A sample of requests whose trace leads to their spans. Returns how many spans were found. */

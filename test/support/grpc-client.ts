@@ -109,7 +109,7 @@ export function frame(message: Uint8Array, flag = 0): Buffer {
 }
 
 /** Waits until `check` holds; fails after `timeoutMs` with what it was waiting for. */
-export async function until(what: string, check: () => boolean, timeoutMs = 5000): Promise<void> {
+export async function until(what: string, check: () => boolean, timeoutMs = 20_000): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!check()) {
     if (performance.now() > deadline) throw new Error(`timed out waiting until ${what}`)

@@ -21,7 +21,8 @@ import { silentLog } from '../../src/telemetry/log.ts'
 
 /**
  * A receiver with a real lane and journal and nothing behind them: segments stay, so that whoever looks afterwards sees
- * every row that was ever stored. As a program it prints `ready` and runs until it is killed, or ends at SIGTERM.
+ * every row that was ever stored. As a program it prints `ready`, and `stored` when it first has stored something; it runs
+ * until it is killed, or ends at SIGTERM.
  */
 export interface KafkaWorkerOptions extends Pick<KafkaDriverOptions, 'brokers' | 'group' | 'topics'> {
   readonly dir: string
@@ -140,4 +141,6 @@ if (process.argv[1] === import.meta.filename) {
   const worker = await startKafkaWorker(JSON.parse(process.argv[2]!) as KafkaWorkerOptions)
   process.stdout.write('ready\n')
   process.once('SIGTERM', () => void worker.stop().then(() => process.exit(0)))
+  while (worker.receiver.counters.commits === 0) await systemClock.sleep(20)
+  process.stdout.write('stored\n')
 }

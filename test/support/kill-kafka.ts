@@ -50,6 +50,8 @@ export async function killKafka(options: KillKafkaOptions): Promise<KillKafkaRes
   const writing = new Writing(broker, topic, rate, random)
   try {
     await Promise.all(consumers.map((consumer) => consumer.start()))
+    // Each has its share before the first fault.
+    await Promise.all(consumers.map((consumer) => consumer.stored))
     const faults = [...Array<'kill'>(kills).fill('kill'), ...Array<'stop'>(stops).fill('stop')]
     for (let k = faults.length - 1; k > 0; k--) {
       const other = Math.floor(random() * (k + 1))
@@ -124,6 +126,12 @@ class Consumer {
   readonly dir: string
   readonly #given: object
   #child: ChildProcess | null = null
+  readonly #stored = Promise.withResolvers<void>()
+
+  /** Resolves when it first has stored something. */
+  get stored(): Promise<void> {
+    return this.#stored.promise
+  }
 
   constructor(dir: string, given: object) {
     this.dir = dir
@@ -137,7 +145,12 @@ class Consumer {
     this.#child = child
     await new Promise<void>((resolve, reject) => {
       child.once('exit', (code) => reject(new Error(`the consumer ended with code ${code}`)))
-      child.stdout!.once('data', () => resolve())
+      let said = ''
+      child.stdout!.on('data', (text) => {
+        said += text
+        resolve()
+        if (said.includes('stored')) this.#stored.resolve()
+      })
     })
   }
 

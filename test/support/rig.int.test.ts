@@ -50,7 +50,7 @@ test('Envoy ends with its rig, also when the process that started it is killed',
   const pid = Number(String((await once(owner.stdout!, 'data'))[0]))
   expect(alive(pid)).toBe(true)
   owner.kill('SIGKILL')
-  await expect.poll(() => alive(pid), { timeout: 10_000 }).toBe(false)
+  await expect.poll(() => alive(pid), { timeout: 60_000 }).toBe(false)
 
   const other = await startRig({ workers: 1 })
   await other.stop()

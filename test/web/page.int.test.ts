@@ -169,7 +169,7 @@ test('before anything has arrived there is a checklist that moves on by itself',
   expect(await textOf(page.locator('pre'))).toContain('address: 127.0.0.1, port_value: 9001')
   expect(await textOf(page.locator('[role=status]'))).toContain('nothing complete yet')
   server.set({ nowMs: NOW, visits: 500 })
-  await services(page).first().waitFor({ timeout: 10_000 })
+  await services(page).first().waitFor({ timeout: 60_000 })
   clean(watched, server)
 })
 
@@ -178,7 +178,7 @@ test('figures move on by themselves', async () => {
   await services(page).first().waitFor()
   const before = await heading(page)
   server.set({ nowMs: NOW, visits: 900 })
-  await expect.poll(() => heading(page), { timeout: 10_000 }).not.toBe(before)
+  await expect.poll(() => heading(page), { timeout: 60_000 }).not.toBe(before)
 })
 
 test('a server that fails is said in words, old figures stay, and Retry works', async () => {
@@ -186,7 +186,7 @@ test('a server that fails is said in words, old figures stay, and Retry works', 
   await services(page).first().waitFor()
   server.fail(503)
   const notice = page.locator('.notice')
-  await notice.waitFor({ timeout: 10_000 })
+  await notice.waitFor({ timeout: 60_000 })
   expect(await textOf(notice)).toContain('The store does not answer It is restarting. (store_unavailable)')
   expect(await services(page).count()).toBe(5)
   expect(await textOf(page.locator('[role=status]'))).toContain('as of')

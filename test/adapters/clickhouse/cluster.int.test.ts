@@ -43,7 +43,7 @@ beforeAll(async () => {
   const rig = await openRequestsRig({ onEnd: (work) => ending.push(work) })
   pool = []
   for (let seq = 1; seq <= POOL; seq++) pool.push(await rig.seal(ROWS))
-}, 60_000)
+})
 afterAll(async () => {
   for (const work of ending.reverse()) await work()
   await Promise.all(engines.map((engine) => engine.stop()))
@@ -490,7 +490,7 @@ describe('several writers of one database', () => {
     expect(done.map(({ to }) => to)).toEqual(done.map(() => done[0]!.to))
     const again = await migrate({ clickhouse: clients[0]!, retention: RETENTION, log: silentLog, signal: never })
     expect(again.changed).toEqual([])
-  }, 30_000)
+  })
 
   it('store rows and rollups once, with connections that break', async () => {
     const database = await createTestDatabase(engines[0]!)
@@ -518,5 +518,5 @@ describe('several writers of one database', () => {
     expect([...(await storedBySegment(database)).values()]).toEqual(pool.map(() => ROWS))
     expect(writers.map(({ sink }) => sink.counters.retries).reduce((a, b) => a + b)).toBeGreaterThan(0)
     expect(await disagreements(database)).toEqual([])
-  }, 60_000)
+  })
 })

@@ -24,7 +24,7 @@ beforeAll(async () => {
   const maker = await createSegmentMaker(engine.writer, engine.dir)
   const fromSeconds = Math.floor(Date.now() / 1000) - 600
   segment = await maker.make({ seq: 1, rows: ROWS, fromSeconds, spanSeconds: 90, openedMs: Date.now() + 600_000 })
-}, 60_000)
+})
 afterAll(() => engine?.stop())
 
 const OTEL = { create: true, database: '', keep: '7d' }

@@ -137,7 +137,7 @@ it('drops rows that are older than the new limit', async () => {
         await run(clickhouse, 'OPTIMIZE TABLE requests FINAL')
         return await rows(clickhouse, 'SELECT count() AS n FROM requests')
       },
-      { timeout: 20_000 },
+      { timeout: 60_000 },
     )
     .toEqual([{ n: 3 }])
 })

@@ -108,7 +108,7 @@ it('looks by itself until it is stopped', async () => {
   const database = await filled(3)
   const store = retention(database, 1000, { everyMs: 50 })
   await store.start()
-  await expect.poll(() => store.usage.partitionsDropped, { timeout: 10_000 }).toBe(4)
+  await expect.poll(() => store.usage.partitionsDropped, { timeout: 60_000 }).toBe(4)
   await store.stop(AbortSignal.timeout(1000))
   await store.stop(AbortSignal.timeout(1000))
 })

@@ -129,7 +129,7 @@ test('a real Prometheus scrapes the page, and sends what it has by remote write'
   expect(remoteWrite.counters.rejected.size).toBe(0)
   expect([...remoteWrite.counters.answers.keys()]).toEqual([204])
   expect(prometheus.log()).not.toMatch(/level=(error|warn).*(scrape|remote)/i)
-}, 40_000)
+})
 
 /** From the last byte sent to the first byte of the answer: points 2 and 3 of `meshRows`. */
 const waitOf = (duration: number): number => Math.floor(duration * 0.8) - Math.floor(duration * 0.06)
@@ -202,7 +202,7 @@ test('a real Prometheus takes our remote write, and has exactly what the page sh
   await expectQuantiles(prometheus, 'istio_request_duration_milliseconds', durations)
   for (const stage of adapter.stages.toReversed()) await stage.stop(AbortSignal.timeout(2000))
   await journal.stop(AbortSignal.timeout(2000))
-}, 40_000)
+})
 
 const keyOf = (labels: Readonly<Record<string, string>>): string =>
   JSON.stringify(Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1)))

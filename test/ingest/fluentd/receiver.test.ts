@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { decodeMulti, encode } from '@msgpack/msgpack'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { createOrigins } from '../../../src/ingest/entry/origins.ts'
 import {
   createFluentdReceiver,
@@ -13,6 +13,7 @@ import { createPreset } from '../../../src/ingest/lines/presets/index.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createWriting, type Writing } from '../../support/entry-writing.ts'
 import { createManualGate, type ManualGate } from '../../support/manual-gate.ts'
+import { waitUntil } from '../../support/wait.ts'
 
 interface Started {
   readonly receiver: FluentdReceiver
@@ -82,7 +83,7 @@ describe('the Fluentd forward receiver', () => {
     socket.write(encode(['envoy', 1_763_695_455, record('/message')]))
     socket.write(encode(['envoy', Buffer.concat(pairs)]))
     socket.write(encode(['envoy', gzipSync(encode([1_763_695_455, record('/gzip')])), { compressed: 'gzip' }]))
-    await vi.waitUntil(() => started.receiver.counters.rows === 5)
+    await waitUntil(() => started.receiver.counters.rows === 5)
     const { requests } = started.writing.take()
     expect(requests.map(({ path }) => path)).toEqual(['/forward', '/message', '/packed/1', '/packed/2', '/gzip'])
     expect(requests[0]).toMatchObject({
@@ -101,7 +102,7 @@ describe('the Fluentd forward receiver', () => {
     const { socket } = await dial(started)
     const { start_time: _, ...untimed } = record('/x')
     socket.write(encode(['envoy', [[1_763_695_455, untimed]]]))
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
     const [row] = started.writing.take().requests
     expect(row).toMatchObject({ node_id: 'edge-1' })
     expect(String(row!.end_time)).toBe(String(1_763_695_455_000_000_000n))
@@ -115,7 +116,7 @@ describe('the Fluentd forward receiver', () => {
     socket.write(
       encode(['kube.x', [[1_763_695_455, { log, stream: 'stdout', time: '2026-11-21T03:24:16Z', kubernetes }]]]),
     )
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
     expect(started.writing.take().requests[0]).toMatchObject({ path: '/kube', node_id: 'web-7d4b9c-x2x.shop' })
   })
 
@@ -124,13 +125,13 @@ describe('the Fluentd forward receiver', () => {
     const { socket, acks } = await dial(started)
     const message = encode(['envoy', [[1_763_695_455, record('/a')]], { chunk: 'abc=' }])
     socket.write(message)
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
     await wait(20)
     expect(acks()).toEqual([])
     started.sync()
-    await vi.waitUntil(() => acks().length === 1)
+    await waitUntil(() => acks().length === 1)
     socket.write(message)
-    await vi.waitUntil(() => acks().length === 2)
+    await waitUntil(() => acks().length === 2)
     expect(acks()).toEqual([{ ack: 'abc=' }, { ack: 'abc=' }])
     expect(started.receiver.counters).toMatchObject({ rows: 1, repeated: 1, acks: 2 })
   })
@@ -143,7 +144,7 @@ describe('the Fluentd forward receiver', () => {
       socket.write(Buffer.of(byte))
       if (byte % 16 === 0) await wait(0)
     }
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
   })
 
   test('does not read while the journal takes nothing, and loses nothing', async () => {
@@ -157,14 +158,14 @@ describe('the Fluentd forward receiver', () => {
     for (let k = 0; k < count; k++) {
       socket.write(encode(['envoy', many.slice(k * 500, (k + 1) * 500), { chunk: `c${k}` }]))
     }
-    await vi.waitUntil(() => started.writing.writer.pending > 0)
+    await waitUntil(() => started.writing.writer.pending > 0)
     const { messages } = started.receiver.counters
     await wait(50)
     expect(started.receiver.counters.messages).toBe(messages)
     expect(messages).toBeLessThan(count)
     started.writing.closed = false
     started.gate.open()
-    await vi.waitUntil(() => acks().length === count, { timeout: 5000 })
+    await waitUntil(() => acks().length === count, { timeout: 5000 })
     expect(started.writing.take().requests).toHaveLength(count * 500)
     expect(started.receiver.counters.rejected.size).toBe(0)
   })
@@ -174,7 +175,7 @@ describe('the Fluentd forward receiver', () => {
     const { socket, acks } = await dial(started)
     const events = [[1, { level: 'info', msg: 'started' }], [1, record('/ok')], [1, { a: 1 }], 'no event']
     socket.write(encode(['envoy', events, { chunk: 'c' }]))
-    await vi.waitUntil(() => acks().length === 1)
+    await waitUntil(() => acks().length === 1)
     expect(started.writing.take().requests.map(({ path }) => path)).toEqual(['/ok'])
     expect(Object.fromEntries(started.receiver.counters.rejected)).toEqual({
       bad_event: 1,
@@ -195,9 +196,9 @@ describe('the Fluentd forward receiver', () => {
     const bad = await dial(started)
     const good = await dial(started)
     bad.socket.end(bytes)
-    await vi.waitUntil(() => started.receiver.counters.rejected.has(reason))
+    await waitUntil(() => started.receiver.counters.rejected.has(reason))
     good.socket.write(encode(['envoy', [[1, record('/fine')]]]))
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
   })
 
   test('a message that does not end in time', async () => {
@@ -206,9 +207,9 @@ describe('the Fluentd forward receiver', () => {
     const bytes = encode(['envoy', [[1, record('/x')]]])
     let k = 0
     const timer = setInterval(() => socket.write(Buffer.of(bytes[k++]!)), 20)
-    await vi.waitUntil(() => started.receiver.connections.stalled === 1, { timeout: 4000 })
+    await waitUntil(() => started.receiver.connections.stalled === 1, { timeout: 4000 })
     clearInterval(timer)
-    await vi.waitUntil(() => started.receiver.counters.rejected.get('cut_off') === 1)
+    await waitUntil(() => started.receiver.counters.rejected.get('cut_off') === 1)
   })
 
   test('unfinished messages of all connections have a bound together', async () => {
@@ -217,20 +218,20 @@ describe('the Fluentd forward receiver', () => {
       const { socket } = await dial(started)
       socket.write(encode(['t', 'x'.repeat(20_000)]).subarray(0, 6000))
     }
-    await vi.waitUntil(() => (started.receiver.counters.rejected.get('memory') ?? 0) >= 1)
+    await waitUntil(() => (started.receiver.counters.rejected.get('memory') ?? 0) >= 1)
   })
 
   test('more connections than allowed', async () => {
     const started = await start({ limits: { connectionsMax: 2 } })
     for (let k = 0; k < 3; k++) await dial(started)
-    await vi.waitUntil(() => started.receiver.connections.refused === 1)
+    await waitUntil(() => started.receiver.connections.refused === 1)
   })
 
   test('stops while a chunk waits for fsync, at the deadline, twice; and one that never started', async () => {
     const started = await start({}, true)
     const { socket, acks } = await dial(started)
     socket.write(encode(['envoy', [[1, record('/x')]], { chunk: 'c' }]))
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
     await started.receiver.stop(AbortSignal.timeout(50))
     await started.receiver.stop(AbortSignal.timeout(50))
     expect(acks()).toEqual([])

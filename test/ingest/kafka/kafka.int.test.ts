@@ -13,7 +13,7 @@ let broker: KafkaBroker
 
 beforeAll(async () => {
   broker = await startKafka()
-}, 120_000)
+})
 afterAll(() => broker?.stop())
 
 function folder(): string {
@@ -41,31 +41,26 @@ test.each(KAFKA_DRIVERS)(
       const messages = ids.map((id, k) => ({ value: line(id), partition: k % 2 }))
       await broker.send(topic, [...messages, { value: 'poison', partition: 0 }, { value: null, partition: 1 }], codec)
     }
-    await expect.poll(() => first.receiver.counters.rows, { timeout: 15_000 }).toBe(1000)
-    await expect.poll(() => broker.lag(given.group, topic), { timeout: 5000 }).toBe(0)
+    await expect.poll(() => first.receiver.counters.rows, { timeout: 60_000 }).toBe(1000)
+    await expect.poll(() => broker.lag(given.group, topic), { timeout: 60_000 }).toBe(0)
     expect(first.receiver.counters).toMatchObject({ records: 1010, tombstones: 5, fenced: 0 })
     expect([...first.receiver.counters.rejected]).toEqual([['unmatched', 5]])
     await first.stop()
     await first.stop()
     await broker.send(topic, [{ value: line('later'), partition: 1 }])
     const second = await startKafkaWorker(given)
-    await expect.poll(() => second.receiver.counters.rows, { timeout: 15_000 }).toBe(1)
+    await expect.poll(() => second.receiver.counters.rows, { timeout: 60_000 }).toBe(1)
     await second.stop()
     expect(sorted(await idsIn(given.dir))).toEqual(sorted([...sent, 'later']))
   },
-  60_000,
 )
 
-test.each(KAFKA_DRIVERS)(
-  '%s: two consumers, killed and stopped at seeded moments: every line once',
-  async (driver) => {
-    const result = await killKafka({ broker, dir: folder(), seed: 7, kills: 2, stops: 1, driver })
-    expect(result).toMatchObject({ twice: 0, missing: 0 })
-    expect(result.stored).toBe(result.written)
-    expect(Math.min(...result.shares)).toBeGreaterThan(0)
-  },
-  90_000,
-)
+test.each(KAFKA_DRIVERS)('%s: two consumers, killed and stopped at seeded moments: every line once', async (driver) => {
+  const result = await killKafka({ broker, dir: folder(), seed: 7, kills: 2, stops: 1, driver })
+  expect(result).toMatchObject({ twice: 0, missing: 0 })
+  expect(result.stored).toBe(result.written)
+  expect(Math.min(...result.shares)).toBeGreaterThan(0)
+})
 
 test('a whole Sidecast reads lines, OTLP and ALS messages from topics, and answers with their rows', async () => {
   const topics = ['e2e-json', 'e2e-otlp', 'e2e-als']
@@ -115,19 +110,19 @@ test('a whole Sidecast reads lines, OTLP and ALS messages from topics, and answe
     const query = new URLSearchParams({ from: '-1h', to: 'now', where, limit: '1000', view: 'all' })
     return (await sidecast.get<Rows>(`/api/v1/requests?${query}`)).rows
   }
-  await expect.poll(async () => (await rowsOf('node_id=kafka:e2e-json')).length, { timeout: 30_000 }).toBe(50)
+  await expect.poll(async () => (await rowsOf('node_id=kafka:e2e-json')).length, { timeout: 60_000 }).toBe(50)
   const json = await rowsOf('node_id=kafka:e2e-json')
   expect(new Set(json.map(({ path }) => path)).size).toBe(50)
   expect(json[0]).toMatchObject({ source: 'kafka', response_code: 200 })
-  await expect.poll(async () => (await rowsOf('path=/otlp')).length, { timeout: 10_000 }).toBe(2)
+  await expect.poll(async () => (await rowsOf('path=/otlp')).length, { timeout: 60_000 }).toBe(2)
   expect((await rowsOf('path=/otlp'))[0]).toMatchObject({ source: 'kafka', response_code: 503 })
   // Recorded long ago: no window of the API reaches there, but the ledger counts them.
   const received = async (): Promise<number> => {
     const { rows } = await sidecast.get<{ rows: { node: string; received: number }[] }>('/api/v1/ledger')
     return rows.find(({ node }) => node === 'edge-1')?.received ?? 0
   }
-  await expect.poll(received, { timeout: 10_000 }).toBeGreaterThan(0)
+  await expect.poll(received, { timeout: 60_000 }).toBeGreaterThan(0)
   const metrics = await (await fetch(`http://${sidecast.http}/metrics`)).text()
   expect(metrics).toMatch(/^sidecast_kafka_rows_total\{group="e2e-json"\} 50$/m)
   expect(metrics).toMatch(/^sidecast_kafka_lag_records\{group="e2e-otlp"\} 0$/m)
-}, 120_000)
+})

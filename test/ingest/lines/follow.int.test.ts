@@ -313,7 +313,7 @@ test('while the journal has no room files wait, and then every line is stored on
   await new Promise((resolve) => setTimeout(resolve, 50))
   bench.write(100)
   bench.disk.room = Number.POSITIVE_INFINITY
-  await expect.poll(() => bench.rig!.lane.gate.closed, { timeout: 5000 }).toBe(false)
+  await expect.poll(() => bench.rig!.lane.gate.closed, { timeout: 60_000 }).toBe(false)
   await bench.expectAll()
   await bench.kill()
   await bench.start()

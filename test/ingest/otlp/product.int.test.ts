@@ -77,7 +77,7 @@ test('access logs become requests, once, and a request leads to the spans of its
   expect(Math.abs(Number(server!.duration_ns) - Number(slow.duration_ns))).toBeLessThan(5_000_000)
   expect(JSON.stringify(server!.attributes)).not.toMatch(/\?[^"]*=[^*]/)
   expect((downstream!.events as unknown[]).length).toBeGreaterThan(2)
-}, 60_000)
+})
 
 test('a trace that there is not, and ids that are none', async () => {
   const ask = async (id: string) => (await fetch(`http://${sidecast.http}/api/v1/traces/${id}`)).status
@@ -115,7 +115,7 @@ test("Envoy's stats are series under the names of its own page", async () => {
       value: [Date.parse(at) / 1000, '1'],
     },
   ])
-}, 60_000)
+})
 
 test('what was received is counted at /metrics and in the status', async () => {
   const page = await (await fetch(`http://${sidecast.http}/metrics`)).text()

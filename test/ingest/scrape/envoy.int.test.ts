@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type EnvoyProcess, freePorts, startEnvoy } from '../../../src/demo/envoy-process.ts'
 import { createOrigins } from '../../../src/ingest/entry/origins.ts'
 import { createFluentdReceiver, type FluentdReceiver } from '../../../src/ingest/fluentd/receiver.ts'
@@ -15,6 +15,7 @@ import { createWriting, type Writing } from '../../support/entry-writing.ts'
 import { createManualGate } from '../../support/manual-gate.ts'
 import { recordMetrics } from '../../support/metric-recorder.ts'
 import { envoy } from '../../support/programs.ts'
+import { waitUntil } from '../../support/wait.ts'
 
 /** An Envoy that logs to the Fluentd receiver, and whose admin page is scraped. */
 let dir = ''
@@ -128,7 +129,7 @@ beforeAll(async () => {
   // Envoy merges the histograms of its threads at each flush.
   const merged = 'envoy_cluster_upstream_rq_time_count{envoy_cluster_name="backend"} 100'
   const admin = async () => (await proxy.admin('/stats/prometheus')).text.includes(merged)
-  await vi.waitUntil(admin, { timeout: 10_000, interval: 50 })
+  await waitUntil(admin, { timeout: 60_000, interval: 50 })
 })
 afterAll(async () => {
   await proxy?.stop()
@@ -180,7 +181,7 @@ describe('an Envoy that is scraped', () => {
     })
     await receiver.start()
     onTestFinished(() => receiver.stop(AbortSignal.timeout(1000)))
-    await vi.waitUntil(() => store.last('up') !== undefined, { timeout: 10_000 })
+    await waitUntil(() => store.last('up') !== undefined, { timeout: 60_000 })
     expect(store.last('up')).toMatchObject({ value: 1, series: 'envoy-scrape/edge-42 up{}' })
     expect(receiver.counters.rejected).toEqual(new Map())
     expect(store.last('envoy_http_downstream_rq_total', { envoy_http_conn_manager_prefix: 'main' })).toMatchObject({
@@ -195,7 +196,7 @@ describe('an Envoy that is scraped', () => {
 })
 
 test('Envoy’s Fluentd access logger: a row of each request', async () => {
-  await vi.waitUntil(() => fluentd.counters.rows === 100, { timeout: 10_000 })
+  await waitUntil(() => fluentd.counters.rows === 100, { timeout: 60_000 })
   const { requests } = writing.take()
   expect(new Set(requests.map(({ path }) => path)).size).toBe(100)
   for (const row of requests) {

@@ -1,7 +1,8 @@
 import { connect } from 'node:net'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { createStreamListener } from '../../../src/ingest/stream/listener.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
+import { waitUntil } from '../../support/wait.ts'
 
 test('a bug in the handling of one connection ends that connection, and nothing else', async () => {
   const seen: string[] = []
@@ -34,7 +35,7 @@ test('a bug in the handling of one connection ends that connection, and nothing 
   }
   await send('bad')
   await send('good')
-  await vi.waitUntil(() => seen.length === 1)
-  await vi.waitUntil(() => listener.counters.open === 0)
+  await waitUntil(() => seen.length === 1)
+  await waitUntil(() => listener.counters.open === 0)
   expect(listener.counters).toMatchObject({ connections: 2, closed: 1, faults: 3 })
 })

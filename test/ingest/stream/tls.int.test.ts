@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, type TLSSocket } from 'node:tls'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { createOrigins } from '../../../src/ingest/entry/origins.ts'
 import { createPreset } from '../../../src/ingest/lines/presets/index.ts'
 import { openScrape, type ScrapeConfig } from '../../../src/ingest/scrape/open.ts'
@@ -18,6 +18,7 @@ import { silentLog } from '../../../src/telemetry/log.ts'
 import { createWriting } from '../../support/entry-writing.ts'
 import { createManualGate } from '../../support/manual-gate.ts'
 import { recordMetrics } from '../../support/metric-recorder.ts'
+import { waitUntil } from '../../support/wait.ts'
 
 // Certificates are made by openssl, which is why these are not unit tests.
 
@@ -107,7 +108,7 @@ describe('syslog over TLS (RFC 5425)', () => {
     const { receiver, writing } = await start('')
     const socket = await dial(receiver.addresses.tls!)
     socket.write(`${line.length} ${line}`.repeat(3))
-    await vi.waitUntil(() => receiver.counters.rows === 3)
+    await waitUntil(() => receiver.counters.rows === 3)
     expect(writing.take().requests[0]).toMatchObject({ path: '/a', node_id: 'web-1' })
   })
 
@@ -118,7 +119,7 @@ describe('syslog over TLS (RFC 5425)', () => {
       key: readFileSync(path('client.key')),
     })
     known.write(`${line}\n`)
-    await vi.waitUntil(() => receiver.counters.rows === 1)
+    await waitUntil(() => receiver.counters.rows === 1)
     const stranger = await dial(receiver.addresses.tls!)
     const closed = new Promise((resolve) => stranger.on('close', resolve))
     stranger.removeAllListeners('error').on('error', () => {})
@@ -151,7 +152,7 @@ describe('a listener with TLS', () => {
     // The key does not fit yet.
     expect(await nameOf()).toBe('server')
     copyFileSync(path('renewed.key'), path('live.key'))
-    await vi.waitUntil(async () => (await nameOf()) === 'renewed')
+    await waitUntil(async () => (await nameOf()) === 'renewed')
   })
 
   test('a certificate that is not there is told with its option', async () => {
@@ -234,8 +235,8 @@ describe('scraping over TLS', () => {
     })
     await receiver.start()
     onTestFinished(() => receiver.stop(AbortSignal.timeout(500)))
-    if (failure === null) await vi.waitUntil(() => store.last('a')?.value === 1, { timeout: 3000 })
-    else await vi.waitUntil(() => receiver.counters.failed.has(failure as 'tls'), { timeout: 3000 })
+    if (failure === null) await waitUntil(() => store.last('a')?.value === 1, { timeout: 60_000 })
+    else await waitUntil(() => receiver.counters.failed.has(failure as 'tls'), { timeout: 60_000 })
     expect(store.last('up')).toMatchObject({ value: failure === null ? 1 : 0 })
   })
 })

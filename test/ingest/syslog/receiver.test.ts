@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { createOrigins } from '../../../src/ingest/entry/origins.ts'
 import { createPreset } from '../../../src/ingest/lines/presets/index.ts'
 import {
@@ -12,6 +12,7 @@ import {
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createWriting, type Writing } from '../../support/entry-writing.ts'
 import { createManualGate, type ManualGate } from '../../support/manual-gate.ts'
+import { waitUntil } from '../../support/wait.ts'
 
 interface Started {
   readonly receiver: SyslogReceiver
@@ -73,7 +74,7 @@ describe('the syslog receiver', () => {
   test('RFC 3164 and RFC 5424 over UDP', async () => {
     const started = await start()
     await send(started, rfc3164(nginx('/nginx')), `${rfc5424(envoy('/envoy'))}\n`, `${envoy('/bare')}\0`)
-    await vi.waitUntil(() => started.receiver.counters.rows === 3)
+    await waitUntil(() => started.receiver.counters.rows === 3)
     const { requests } = started.writing.take()
     expect(requests.map(({ path, node_id }) => [path, node_id])).toEqual([
       ['/nginx', 'web-1'],
@@ -96,7 +97,7 @@ describe('the syslog receiver', () => {
       if (at % 111 === 0) await wait(1)
     }
     socket.end()
-    await vi.waitUntil(() => started.receiver.counters.rows === 3)
+    await waitUntil(() => started.receiver.counters.rows === 3)
     const { requests } = started.writing.take()
     expect(requests.map(({ path, node_id }) => [path, node_id])).toEqual([
       ['/line', 'lb'],
@@ -115,7 +116,7 @@ describe('the syslog receiver', () => {
     )
     const socket = await dial(started)
     socket.write(`${rfc3164(nginx('/fine'))}\n<190>\0\n`)
-    await vi.waitUntil(() => started.receiver.counters.rows === 1 && started.receiver.counters.messages === 4)
+    await waitUntil(() => started.receiver.counters.rows === 1 && started.receiver.counters.messages === 4)
     const rejected = [...started.receiver.counters.rejected.values()].reduce((sum, count) => sum + count, 0)
     expect(rejected).toBe(3)
     expect(started.decoded).toHaveLength(3)
@@ -130,15 +131,15 @@ describe('the syslog receiver', () => {
     const count = 6000
     const lines = Array.from({ length: count }, (_, k) => `${rfc3164(nginx(`/${k}`))}\n`)
     for (let k = 0; k < count; k += 500) socket.write(lines.slice(k, k + 500).join(''))
-    await vi.waitUntil(() => started.writing.writer.pending > 0)
+    await waitUntil(() => started.writing.writer.pending > 0)
     const { messages } = started.receiver.counters
     await send(started, ...Array(5).fill(rfc3164(nginx('/udp'))))
-    await vi.waitUntil(() => started.receiver.udp!.droppedFull === 5)
+    await waitUntil(() => started.receiver.udp!.droppedFull === 5)
     expect(started.receiver.counters.messages).toBe(messages)
     expect(messages).toBeLessThan(count)
     started.writing.closed = false
     started.gate.open()
-    await vi.waitUntil(() => started.receiver.counters.rows === count, { timeout: 10_000 })
+    await waitUntil(() => started.receiver.counters.rows === count, { timeout: 10_000 })
     expect(started.receiver.counters.rejected.size).toBe(0)
   })
 
@@ -146,10 +147,10 @@ describe('the syslog receiver', () => {
     const started = await start({ limits: { stallMs: 50, sweepMs: 20, messageBytesMax: 500 } })
     const slow = await dial(started)
     slow.write('<13>Nov 21')
-    await vi.waitUntil(() => started.receiver.tcp!.stalled === 1)
+    await waitUntil(() => started.receiver.tcp!.stalled === 1)
     const large = await dial(started)
     large.write(`<13>${'x'.repeat(1000)}\n${rfc3164(nginx('/behind'))}\n`)
-    await vi.waitUntil(() => started.receiver.counters.rows === 1)
+    await waitUntil(() => started.receiver.counters.rows === 1)
     expect(started.receiver.counters.rejected.get('too_large')).toBe(1)
   })
 

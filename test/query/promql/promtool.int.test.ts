@@ -196,7 +196,7 @@ it('answers what Prometheus answers', async () => {
   const { output } = await judge(tests)
   expect(output).toContain('Unit Testing')
   expect(differences(output)).toEqual([])
-}, 60_000)
+})
 
 it('has a judge that finds what is wrong', async () => {
   const { passed, output } = await judge([

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { bucketOf, upperEdge } from '../../../src/model/buckets.ts'
 import type { QueryServer } from '../../../src/query/server.ts'
 import type { SloRow } from '../../../src/query/slo/answer.ts'
+import { createBurnReader } from '../../../src/query/slo/burn.ts'
 import { readOpenSlo } from '../../../src/query/slo/openslo.ts'
-import { BURN_WINDOWS, WINDOW_NS } from '../../../src/query/slo/windows.ts'
+import { BURN_WINDOWS, type BurnWindow, WINDOW_NS } from '../../../src/query/slo/windows.ts'
 import { type AnswerChecker, createAnswerChecker } from '../../support/openapi.ts'
 import { clockAt, createQueryDatabase, createTestServer, type QueryDatabase } from '../../support/query.ts'
 import {
@@ -137,6 +138,37 @@ const periodOf = (row: SloRow) => (row.window.duration === '2h' ? 2n * HOUR_NS :
 const min = (a: bigint, b: bigint) => (a < b ? a : b)
 
 describe('objectives', () => {
+  it('burn for alerts as they burn for the API, of windows near and far', async () => {
+    const check = await ask()
+    const { slos } = await check.get<{ slos: SloRow[] }>('/api/v1/slos')
+    const reader = createBurnReader({
+      store: db.reader,
+      retention: { rowsMs: null, minutesMs: null, hoursMs: null },
+      clock: clockAt(AT),
+    })
+    const { slos: read } = readOpenSlo([{ name: 'slos.yaml', text: TEXT }])
+    for (const reach of [6n, 72n]) {
+      const burns = await reader.read({
+        slos: read,
+        at: AT_NS,
+        reach: reach * HOUR_NS,
+        signal: new AbortController().signal,
+      })
+      for (const [k, burn] of burns.entries()) {
+        const row = slos[k]!
+        const expected = row.alerts
+          .filter(({ long }) => WINDOW_NS[long as BurnWindow] <= reach * HOUR_NS)
+          .map(({ long, short, threshold, firing }) => ({
+            threshold,
+            exceeds: firing,
+            long: { burn: row.burn[long as BurnWindow], bad: row.windows[long as BurnWindow].bad },
+            short: { burn: row.burn[short as BurnWindow], bad: row.windows[short as BurnWindow].bad },
+          }))
+        expect(burn.tiers, row.name).toMatchObject(expected)
+      }
+    }
+  })
+
   it('count good and bad of every window as the rows say, at any threshold', async () => {
     const check = await ask()
     const { slos } = await check.get<{ slos: SloRow[] }>('/api/v1/slos')
