@@ -324,6 +324,7 @@ export const ledgerAnswer = answer({
   by: oneOf(['node', 'adapter'], 'What a row is'),
   rows: Type.Array(Type.Union([nodeLedger, adapterLedger])),
 })
+export type LedgerAnswer = Static<typeof ledgerAnswer>
 
 /** Whether the last reload was taken: what was refused stays here until one is. */
 const configReport = object({
