@@ -10,6 +10,7 @@ export class TimeReader {
   nanos = 0
   /** Resolution of what the format prints, ns. */
   readonly precisionNs: number
+  readonly format: string
   readonly #steps: readonly Step[]
   /** Where the format says no zone: that of this machine instead of UTC. */
   readonly #local: boolean
@@ -20,6 +21,7 @@ export class TimeReader {
     const steps: Step[] = []
     compile(format, steps)
     this.#steps = steps
+    this.format = format
     this.#usual = format === DEFAULT_TIME
     this.#local = options.local ?? false
     this.precisionNs = steps.reduce((finest, { precisionNs = 1e9 }) => Math.min(finest, precisionNs), 1e9)
