@@ -127,6 +127,7 @@ Ask for it: \`GET /api/v1/schema\`, or \`DESCRIBE TABLE requests\` in the store.
 | \`connections\` | one downstream connection, as listeners log them | \`retention.rows\` |
 | \`latency_1m\` | counts and histograms of \`requests\`, by minute and key | \`retention.minutes\` |
 | \`latency_1h\` | the same by hour | \`retention.hours\` |
+| \`latency_1d\` | the same by UTC day, made in the background when the day is over | \`retention.hours\` |
 | \`series\` | one series of stats on one day | \`retention.metrics\` |
 | \`samples\`, \`histograms\` | one value, one distribution of a series | \`retention.metrics\` |
 | \`spans\` | one span of a trace | \`retention.rows\` |

@@ -7,6 +7,7 @@ export const MS: Nanos = 1_000_000n
 export const SECOND: Nanos = 1_000_000_000n
 export const MINUTE: Nanos = 60n * SECOND
 export const HOUR: Nanos = 60n * MINUTE
+export const DAY: Nanos = 24n * HOUR
 
 /** The store's times are Int64 nanoseconds: up to 2262-04-11T23:47:16Z. */
 export const TIME_MAX: Nanos = 2n ** 63n - 1n

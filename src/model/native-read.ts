@@ -1,5 +1,5 @@
 import { ROLLUP_COLUMNS } from './rollup-columns.ts'
-import { SIDE_TABLES, type SideTable, STORED_ROW_COLUMNS, type Table } from './schema.ts'
+import { type SegmentTableName, SIDE_TABLES, type SideTable, STORED_ROW_COLUMNS } from './schema.ts'
 import { storedSideColumns } from './side-columns.ts'
 
 /**
@@ -11,7 +11,7 @@ import { storedSideColumns } from './side-columns.ts'
  * which every row has the default: whoever asks for one gets the default, by the type that the schema gives it.
  */
 export interface NativeBlockColumns {
-  readonly table: Exclude<Table, 'latency_1h'>
+  readonly table: SegmentTableName
   readonly rows: number
   /** Stored columns that the block has; others are at their default in every row. */
   readonly present: readonly string[]

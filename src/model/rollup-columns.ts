@@ -1,12 +1,12 @@
-import { ROLLUP_KEYS, ROLLUP_METRICS, type RollupMetric } from './schema.ts'
+import { ROLLUP_KEYS, ROLLUP_METRICS, type RollupMetric, type RollupTable } from './schema.ts'
 
 /**
- * Columns of the rollups, in the order of a block: `latency_1m`, which we write once per segment, and `latency_1h`,
- * which a view in the store fills from it.
+ * Columns of the rollups, in the order of a block: `latency_1m`, which we write once per segment, `latency_1h`, which a
+ * view in the store fills from it, and `latency_1d`, which is made of days that are over.
  *
  *   minute, 12 keys │ n, phases_n, attempts, bytes │ flags │ total: sum min max histogram │ client_send: … │ × 8 metrics
  *
- * Rows of one key are added by the engine when it merges parts (SummingMergeTree), so a minute or an hour of one key is
+ * Rows of one key are added by the engine when it merges parts (SummingMergeTree), so a minute, hour or day of one key is
  * any number of rows until then, and a reader always groups: `sum` of counts and sums, `min` of mins, `max` of maxes,
  * `sum` by bucket of histograms. Pairs of arrays named `…Map.…` are added by the values of the first array: the engine
  * does so only where the name before the dot ends in `Map` (other names are silently not added).
@@ -26,8 +26,14 @@ export interface RollupColumn {
   readonly meaning: string
 }
 
-/** The time column of `latency_1m`; that of `latency_1h` is `hour`. */
+/** The time column of `latency_1m`, as blocks have it. */
 export const ROLLUP_TIME = 'minute'
+/** The time column of each table. */
+export const ROLLUP_TIMES: Readonly<Record<RollupTable, string>> = {
+  latency_1m: ROLLUP_TIME,
+  latency_1h: 'hour',
+  latency_1d: 'day',
+}
 
 /** Value of `<phase>_min` where `phases_n` is 0: neutral for min. */
 export const ROLLUP_MIN_NONE = 0xffff_ffff_ffff_ffffn

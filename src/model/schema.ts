@@ -18,8 +18,13 @@ export type SideTable = (typeof SIDE_TABLES)[number]
 /** What arrives. All other tables can be computed from these. */
 export const SOURCE_TABLES = [...ROW_TABLES, ...SIDE_TABLES] as const
 export type SourceTable = (typeof SOURCE_TABLES)[number]
-export const TABLES = [...ROW_TABLES, 'latency_1m', 'latency_1h', ...SIDE_TABLES] as const
+export const ROLLUP_TABLES = ['latency_1m', 'latency_1h', 'latency_1d'] as const
+export type RollupTable = (typeof ROLLUP_TABLES)[number]
+export const TABLES = [...ROW_TABLES, ...ROLLUP_TABLES, ...SIDE_TABLES] as const
 export type Table = (typeof TABLES)[number]
+/** Tables that a segment has blocks of: the store makes coarser rollups itself. */
+export const SEGMENT_TABLES = [...SOURCE_TABLES, 'latency_1m'] as const
+export type SegmentTableName = (typeof SEGMENT_TABLES)[number]
 
 export type Unit = 'ns' | 'bytes' | 'count' | 'time'
 

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib'
-import { ROW_TABLES, type RowTable, SOURCE_TABLES, type SourceTable, TABLES } from '../model/schema.ts'
+import { ROW_TABLES, type RowTable, SEGMENT_TABLES, SOURCE_TABLES, type SourceTable } from '../model/schema.ts'
 import type { SegmentTable } from './segment.ts'
 
 /**
@@ -120,7 +120,7 @@ export function nextEpoch(nowMs: number, previous: string | null, random: () => 
 
 export const isEpoch = (text: string): boolean => /^[0-9a-z]{13}$/.test(text)
 
-const TABLE_SET: ReadonlySet<string> = new Set(TABLES.filter((table) => table !== 'latency_1h'))
+const TABLE_SET: ReadonlySet<string> = new Set(SEGMENT_TABLES)
 export const isJournalTable = (name: string): name is JournalTable => TABLE_SET.has(name)
 
 const ROW_TABLE_SET: ReadonlySet<string> = new Set(ROW_TABLES)

@@ -1,4 +1,4 @@
-import type { Table } from '../model/schema.ts'
+import type { SegmentTableName } from '../model/schema.ts'
 
 /**
  * A sealed segment: a folder with one file of Native blocks for each table it touches, and a manifest. It is never
@@ -32,7 +32,7 @@ export interface Segment {
 }
 
 export interface SegmentTable {
-  readonly table: Exclude<Table, 'latency_1h'>
+  readonly table: SegmentTableName
   /** Absolute path of a file that is a valid sequence of Native blocks and nothing else. */
   readonly file: string
   readonly bytes: number

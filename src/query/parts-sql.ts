@@ -4,6 +4,16 @@ import type { Part } from './plan.ts'
 import type { Bindings } from './sql.ts'
 import { MS, type Nanos, SECOND } from './time.ts'
 
+/** Parts by the table they are read from: one pass over each, whose other columns are then read once. */
+export function partsByTable(parts: readonly Part[]): readonly (readonly [Part, ...Part[]])[] {
+  return [...Map.groupBy(parts, ({ table }) => table).values()] as [Part, ...Part[]][]
+}
+
+/** The condition that a row, or a rollup, lies in one of the parts. */
+export function partsSql(parts: readonly Part[], bindings: Bindings): string {
+  return parts.map((part) => `(${partSql(part, bindings)})`).join(' OR ')
+}
+
 /** The condition that a row, or a rollup, lies in the part. */
 export function partSql(part: Part, bindings: Bindings): string {
   if (part.table === 'requests') {

@@ -6,7 +6,7 @@ import { labelSql } from './columns.ts'
 import { rankInterval } from './confidence.ts'
 import type { Ask, Distribution, DoubtedNs, Doubts, Group } from './distribution.ts'
 import { filterSql } from './filters.ts'
-import { partSql, stepSql } from './parts-sql.ts'
+import { partsByTable, partsSql, stepSql } from './parts-sql.ts'
 import type { Part } from './plan.ts'
 import { isRows, rollupQuantity, rowQuantity } from './quantities.ts'
 import type { Question } from './question.ts'
@@ -42,8 +42,8 @@ export async function readRollups(question: Question, ask: Ask, doubts: Doubts):
     ]),
     ...(ask.breakdown ? BREAKDOWN.map((_, k) => `sum(qk${k}) AS k${k}`) : []),
   ]
-  const parts = ask.plan.parts.map((part) =>
-    isRows(part) ? fromRows(part, ask, bindings) : fromRollups(part, ask, bindings),
+  const parts = partsByTable(ask.plan.parts).map((some) =>
+    isRows(some[0]) ? fromRows(some, ask, bindings) : fromRollups(some, ask, bindings),
   )
   const maps = ask.quantities.map((_, m) => `h${m}`).join(', ')
   const sql = `SELECT * EXCEPT (${maps}) FROM (SELECT ${keys}, ${figures.join(', ')} FROM (${parts.join(' UNION ALL ')}) GROUP BY ${keys} HAVING requests != 0 LIMIT ${ask.groupsMax + 1})`
@@ -57,7 +57,9 @@ const BREAKDOWN: readonly string[] = [
   ...OUTCOMES.map((name) => `outcome = '${name}'`),
 ]
 
-function fromRollups(part: Part, ask: Ask, bindings: Bindings): string {
+type OfOneTable = readonly [Part, ...Part[]]
+
+function fromRollups(parts: OfOneTable, ask: Ask, bindings: Bindings): string {
   const figures = ask.quantities.flatMap((quantity, m) => {
     const { n, sum, min, max, buckets, counts } = rollupQuantity(quantity)
     return [
@@ -70,10 +72,10 @@ function fromRollups(part: Part, ask: Ask, bindings: Bindings): string {
     ]
   })
   const breakdown = ask.breakdown ? BREAKDOWN.map((condition, k) => `if(${condition}, n, 0) AS qk${k}`) : []
-  return selectSql(part, ask, bindings, ['n', ...figures, ...breakdown])
+  return selectSql(parts, ask, bindings, ['n', ...figures, ...breakdown])
 }
 
-function fromRows(part: Part, ask: Ask, bindings: Bindings): string {
+function fromRows(parts: OfOneTable, ask: Ask, bindings: Bindings): string {
   const figures = ask.quantities.flatMap((quantity, m) => {
     const { value, known } = rowQuantity(quantity)
     const ns = `toUInt64(${value})`
@@ -96,20 +98,20 @@ function fromRows(part: Part, ask: Ask, bindings: Bindings): string {
     ]
   })
   const breakdown = ask.breakdown ? BREAKDOWN.map((condition, k) => `toUInt64(${condition}) AS qk${k}`) : []
-  return selectSql(part, ask, bindings, ['toUInt64(1) AS n', ...figures, ...breakdown])
+  return selectSql(parts, ask, bindings, ['toUInt64(1) AS n', ...figures, ...breakdown])
 }
 
-function selectSql(part: Part, ask: Ask, bindings: Bindings, figures: readonly string[]): string {
+function selectSql(parts: OfOneTable, ask: Ask, bindings: Bindings, figures: readonly string[]): string {
   const keys = [
     ...ask.groups.map((column, k) => `${labelSql(column)} AS l${k}`),
-    `${stepSql(part, ask.step, bindings)} AS t`,
+    `${stepSql(parts[0], ask.step, bindings)} AS t`,
   ]
   const where = allOf([
-    partSql(part, bindings),
+    partsSql(parts, bindings),
     ...ask.filters.map((filter) => filterSql(filter, bindings, ask.now)),
     ask.view.condition(bindings),
   ])
-  return `SELECT ${[...keys, ...figures].join(', ')} FROM ${part.table} WHERE ${where}`
+  return `SELECT ${[...keys, ...figures].join(', ')} FROM ${parts[0].table} WHERE ${where}`
 }
 
 function groupOf(cell: CellRow, ask: Ask, doubts: Doubts): Group {

@@ -1,5 +1,5 @@
 import { type Filter, filterSql } from './filters.ts'
-import { partSql } from './parts-sql.ts'
+import { partsByTable, partsSql } from './parts-sql.ts'
 import type { Part, Plan } from './plan.ts'
 import type { Question } from './question.ts'
 import type { View } from './schemas.ts'
@@ -100,8 +100,9 @@ function servicesSql(
 ): string {
   // Whose report counts depends on the service alone: other filters must not change it.
   const byService = filters.filter((filter) => filter.column.name === 'destination_service')
-  const parts = plan.parts.map((part) => {
-    const where = allOf([partSql(part, bindings), ...byService.map((filter) => filterSql(filter, bindings, now))])
+  const parts = partsByTable(plan.parts).map((some) => {
+    const [part] = some
+    const where = allOf([partsSql(some, bindings), ...byService.map((filter) => filterSql(filter, bindings, now))])
     return `SELECT destination_service AS service, reporter AS kind, ${countsSql(part, matching)} FROM ${part.table} WHERE ${where} GROUP BY service, kind`
   })
   return `SELECT service, arraySort(groupUniqArray(toString(kind))) AS kinds, sum(part_all) AS all, sum(part_some) AS some FROM (${parts.join(' UNION ALL ')}) WHERE part_all != 0 GROUP BY service`

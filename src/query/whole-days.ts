@@ -2,8 +2,8 @@ import { Problem } from './problem.ts'
 import { engineCode, type Question } from './question.ts'
 import { ceilTo, DAY, floorTo, type Interval, type Nanos, SECOND } from './time.ts'
 
-/** Runs of days that a plan uses; with more of them hours in between are few, and a statement of many parts is slow. */
-const RUNS_MAX = 4
+/** Runs of days that a plan uses, the longest ones: each is a condition of the statement. */
+const RUNS_MAX = 10
 /** 30 years. */
 const DAYS_MAX = 11_000
 const UNKNOWN_TABLE = 60

@@ -1,4 +1,5 @@
 import type { ClickHouse } from '../adapters/clickhouse/client.ts'
+import { createNoDays } from '../adapters/clickhouse/days.ts'
 import type { ClickHouseStore } from '../adapters/clickhouse/open.ts'
 import { noClickHouseCounts } from '../adapters/clickhouse/sink.ts'
 import type { Delivery } from '../pipeline/delivery.ts'
@@ -48,6 +49,7 @@ export function createNoStore(): ClickHouseStore {
       setBytesMax: () => {},
       usage: NO_DISK,
     },
+    days: createNoDays(),
     migrate: async () => {},
     close: async () => {},
   }

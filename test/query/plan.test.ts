@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { rankOf } from '../../src/model/histogram.ts'
 import { type Plan, planRollups, planRows, sourceOf } from '../../src/query/plan.ts'
 import { exactLevel, parseQuantiles, slowestLevel } from '../../src/query/quantiles.ts'
-import { floorTo, HOUR, type Interval, MINUTE, maxOf, minOf, SECOND } from '../../src/query/time.ts'
+import { ceilTo, DAY, floorTo, HOUR, type Interval, MINUTE, maxOf, minOf, SECOND } from '../../src/query/time.ts'
 
 const EVERYTHING = { rows: 0n, minutes: 0n }
 const T0 = 20_000n * 24n * HOUR
@@ -32,6 +32,31 @@ describe('a plan', () => {
     it(`of ${name} reads ${expected}`, () => expect(written(planRollups(interval, step, EVERYTHING)!)).toBe(expected))
   }
 
+  const over: Interval = { from: T0 + 5n * HOUR, to: T0 + 3n * DAY + 2n * HOUR }
+  const runs = [
+    { from: T0 - DAY, to: T0 + DAY },
+    { from: T0 + 2n * DAY, to: T0 + 4n * DAY },
+  ]
+  const dayCases: [string, Interval, bigint | null, readonly Interval[], string][] = [
+    [
+      'days in hours',
+      over,
+      null,
+      [{ from: T0 + DAY, to: T0 + 3n * DAY }],
+      'latency_1h 300-1440 | latency_1d 1440-4320 | latency_1h 4320-4440',
+    ],
+    ['days with others between', over, null, runs, 'latency_1h 300-2880 | latency_1d 2880-4320 | latency_1h 4320-4440'],
+    ['steps of a day', over, DAY, runs, 'latency_1h 300-2880 | latency_1d 2880-4320 | latency_1h 4320-4440'],
+    ['steps of hours over days', over, HOUR, runs, 'latency_1h 300-4440'],
+    ['one whole day', { from: T0, to: T0 + DAY }, null, runs, 'latency_1d 0-1440'],
+    ['less than a day', { from: T0 + HOUR, to: T0 + DAY }, null, runs, 'latency_1h 60-1440'],
+  ]
+  for (const [name, interval, step, days, expected] of dayCases) {
+    it(`of ${name} reads ${expected}`, () => {
+      expect(written(planRollups(interval, step, EVERYTHING, days)!)).toBe(expected)
+    })
+  }
+
   it('is not possible from rollups for steps that are not whole minutes', () => {
     expect(planRollups({ from: T0, to: T0 + HOUR }, 90n * SECOND, EVERYTHING)).toBeNull()
   })
@@ -40,12 +65,17 @@ describe('a plan', () => {
     .tuple(fc.bigInt({ min: 0n, max: 100n * HOUR }), fc.bigInt({ min: 1n, max: 100n * HOUR }))
     .map(([from, length]) => ({ from: T0 + from, to: T0 + from + length }))
   const anyTime = fc.bigInt({ min: T0, max: T0 + 200n * HOUR })
+  const anyDays = fc
+    .array(fc.boolean(), { minLength: 12, maxLength: 12 })
+    .map((whole) =>
+      whole.flatMap((is, k) => (is ? [{ from: T0 + BigInt(k - 2) * DAY, to: T0 + BigInt(k - 1) * DAY }] : [])),
+    )
 
   it('tiles its interval, uses each table at its own marks, and never what has expired', () => {
     fc.assert(
-      fc.property(anyInterval, anyTime, anyTime, (asked, a, b) => {
+      fc.property(anyInterval, anyTime, anyTime, anyDays, (asked, a, b, days) => {
         const horizon = { rows: maxOf(a, b), minutes: floorTo(minOf(a, b), MINUTE) }
-        const { interval, parts } = planRollups(asked, null, horizon)!
+        const { interval, parts } = planRollups(asked, null, horizon, days)!
         expect(interval.from).toBeLessThanOrEqual(asked.from)
         expect(interval.to).toBeGreaterThanOrEqual(asked.to)
         expect(asked.from - interval.from).toBeLessThan(HOUR)
@@ -55,14 +85,21 @@ describe('a plan', () => {
           expect(part.from).toBe(at)
           expect(part.to).toBeGreaterThan(part.from)
           at = part.to
-          const mark = { requests: 1n, latency_1m: MINUTE, latency_1h: HOUR }[part.table]
+          const mark = { requests: 1n, latency_1m: MINUTE, latency_1h: HOUR, latency_1d: DAY }[part.table]
           expect([part.from % mark, part.to % mark]).toEqual([0n, 0n])
+          if (part.table === 'latency_1d') {
+            expect(days.some((day) => day.from <= part.from && part.to <= day.to)).toBe(true)
+          }
+          if (part.table === 'latency_1h') {
+            const [first, end] = [ceilTo(part.from, DAY), floorTo(part.to, DAY)]
+            expect(days.some((day) => day.from >= first && day.to <= end)).toBe(false)
+          }
           if (part.table === 'requests') expect(part.from).toBeGreaterThanOrEqual(horizon.rows)
           if (part.table === 'latency_1m') expect(part.from).toBeGreaterThanOrEqual(horizon.minutes)
         }
         expect(at).toBe(interval.to)
       }),
-      { numRuns: 3000 },
+      { numRuns: 1500 },
     )
   })
 

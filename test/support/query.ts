@@ -1,4 +1,5 @@
 import { type ClickHouse, createClickHouse } from '../../src/adapters/clickhouse/client.ts'
+import { createDayRollups, type DayRollups } from '../../src/adapters/clickhouse/days.ts'
 import { createInserts } from '../../src/adapters/clickhouse/insert.ts'
 import { migrate } from '../../src/adapters/clickhouse/migrations.ts'
 import { createRollups } from '../../src/adapters/clickhouse/rollups.ts'
@@ -24,6 +25,8 @@ export interface QueryDatabase {
   execute(sql: string): Promise<void>
   /** Makes the rollups what the rows say, for whole hours (Unix seconds). */
   rollUp(fromSeconds: number, toSeconds: number, keysMax?: number): Promise<void>
+  /** What makes the rollups of days that are over at that time. */
+  days(clock: Clock, clickhouse?: ClickHouse): DayRollups
 }
 
 export async function createQueryDatabase(test: TestStore, name: string): Promise<QueryDatabase> {
@@ -49,6 +52,14 @@ export async function createQueryDatabase(test: TestStore, name: string): Promis
       }
     },
     execute: (sql) => execute(sql),
+    days: (clock, clickhouse = writer) =>
+      createDayRollups({
+        clickhouse,
+        inserts: createInserts({ clickhouse, readsFiles: true }),
+        retention,
+        clock,
+        log: silentLog,
+      }),
     async rollUp(fromSeconds, toSeconds, keysMax = 1_000_000) {
       const rollups = createRollups({
         clickhouse: writer,

@@ -1,4 +1,4 @@
-import { ROW_TABLES, SIDE_TABLES, type Table } from '../../model/schema.ts'
+import { ROLLUP_TABLES, ROW_TABLES, SIDE_TABLES, type Table } from '../../model/schema.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import { type Layout, onCluster, quoteName, quoteText } from './ddl.ts'
@@ -19,7 +19,7 @@ export interface DistributedOptions {
 }
 
 const BY_SEGMENT: readonly string[] = [...ROW_TABLES, ...SIDE_TABLES] satisfies readonly Table[]
-const DISTRIBUTED: readonly string[] = [...BY_SEGMENT, 'latency_1m', 'latency_1h', 'state', 'migrations']
+const DISTRIBUTED: readonly string[] = [...BY_SEGMENT, ...ROLLUP_TABLES, 'state', 'migrations']
 
 export function distributedStatement(
   table: string,

@@ -1,9 +1,11 @@
-import { ROLLUP_COLUMNS, ROLLUP_TIME } from '../../model/rollup-columns.ts'
+import { ROLLUP_COLUMNS, ROLLUP_TIME, ROLLUP_TIMES } from '../../model/rollup-columns.ts'
 import {
   type Column,
   ROLLUP_KEYS,
+  ROLLUP_TABLES,
   ROW_COLUMNS,
   ROW_TABLES,
+  type RollupTable,
   type RowTable,
   SIDE_TABLES,
   type SideTable,
@@ -16,6 +18,7 @@ import { SIDE_COLUMNS, SIDE_MEANING } from '../../model/side-columns.ts'
  *
  *   requests attempts progress connections     MergeTree         a partition for each day of end_time
  *   latency_1m ─ view ─► latency_1h            SummingMergeTree  a partition for each day, each month
+ *   latency_1d                                 SummingMergeTree  a partition for each month; made of hours (`days.ts`)
  *   series samples histograms spans            MergeTree         a partition for each day of time, of end_time
  *
  * Sorting by (destination_service, route, end_time) costs what sorting by time does (2 µs a row, a full merge included) and
@@ -82,7 +85,7 @@ const ROW_TABLE_SETTINGS: Readonly<Record<string, number>> = { ...MERGE_TREE_SET
 
 export const tableSettings = (table: Table, layout?: Layout): Readonly<Record<string, number>> => ({
   ...(layout?.replicated === true ? REPLICATED_WINDOWS : WINDOWS),
-  ...(table === 'latency_1m' || table === 'latency_1h' ? MERGE_TREE_SETTINGS : ROW_TABLE_SETTINGS),
+  ...((ROLLUP_TABLES as readonly string[]).includes(table) ? MERGE_TREE_SETTINGS : ROW_TABLE_SETTINGS),
 })
 
 /** Where a table's rows go by, and how long they stay. */
@@ -97,8 +100,9 @@ const METRIC_TIME: TableTime = { column: 'time', partition: 'toDate(time)', keep
 const ROW_TIME: TableTime = { column: 'end_time', partition: 'toDate(end_time)', keepMs: (r) => r.rowsMs }
 export const TABLE_TIME: Readonly<Record<Table, TableTime>> = {
   ...(Object.fromEntries(ROW_TABLES.map((table) => [table, ROW_TIME])) as Record<RowTable, TableTime>),
-  latency_1m: { column: 'minute', partition: 'toDate(minute)', keepMs: (r) => r.minutesMs },
-  latency_1h: { column: 'hour', partition: 'toYYYYMM(hour)', keepMs: (r) => r.hoursMs },
+  latency_1m: { column: ROLLUP_TIMES.latency_1m, partition: 'toDate(minute)', keepMs: (r) => r.minutesMs },
+  latency_1h: { column: ROLLUP_TIMES.latency_1h, partition: 'toYYYYMM(hour)', keepMs: (r) => r.hoursMs },
+  latency_1d: { column: ROLLUP_TIMES.latency_1d, partition: 'toYYYYMM(day)', keepMs: (r) => r.hoursMs },
   series: METRIC_TIME,
   samples: METRIC_TIME,
   histograms: METRIC_TIME,
@@ -112,6 +116,7 @@ const TABLE_COMMENT: Readonly<Record<Table, string>> = {
   connections: 'One row per downstream connection, as listeners log them',
   latency_1m: 'Counts and histograms of requests by minute',
   latency_1h: 'Counts and histograms of requests by hour',
+  latency_1d: 'Counts and histograms of requests by UTC day, of days that are over',
   ...SIDE_MEANING,
 }
 
@@ -152,6 +157,11 @@ export function createStatements(database: string, retention: Retention, layout?
     rollupTable(database, 'latency_1h', retention, layout),
     hourView(database, layout),
   ]
+}
+
+/** The rollup of days. Safe to run again. */
+export function createDayStatements(database: string, retention: Retention, layout?: Layout): string[] {
+  return [rollupTable(database, 'latency_1d', retention, layout)]
 }
 
 /** The tables of stats and spans. Safe to run again. */
@@ -197,17 +207,11 @@ const SIDE_LAYOUT: Readonly<Record<SideTable, { readonly order: string; readonly
   },
 }
 
-const HOUR_COLUMN = 'hour'
 /** Keys in the order of sorting: what questions ask for first, then time, then what tells rows apart. */
 const LEADING_KEYS = ['destination_service', 'route'] as const
 const OTHER_KEYS = ROLLUP_KEYS.filter((key) => !(LEADING_KEYS as readonly string[]).includes(key))
 
-function rollupTable(
-  database: string,
-  table: 'latency_1m' | 'latency_1h',
-  retention: Retention,
-  layout: Layout | undefined,
-): string {
+function rollupTable(database: string, table: RollupTable, retention: Retention, layout: Layout | undefined): string {
   const { column } = TABLE_TIME[table]
   const leading = `${LEADING_KEYS.join(', ')}, ${column}`
   return create(database, table, {
@@ -221,15 +225,17 @@ function rollupTable(
 }
 
 /** Columns of a rollup table, in the shape of the row tables' columns. */
-export function rollupColumns(table: 'latency_1m' | 'latency_1h'): Column[] {
-  return ROLLUP_COLUMNS.map((column) => ({
-    name: column.name === ROLLUP_TIME ? TABLE_TIME[table].column : column.name,
-    type: column.type,
-    group: column.merge === 'key' ? 'key' : 'value',
-    meaning:
-      column.name === ROLLUP_TIME && table === 'latency_1h' ? 'Start of the hour that end_time is in' : column.meaning,
-    codec: column.codec,
-  }))
+export function rollupColumns(table: RollupTable): Column[] {
+  return ROLLUP_COLUMNS.map((column) => {
+    const isTime = column.name === ROLLUP_TIME
+    return {
+      name: isTime ? ROLLUP_TIMES[table] : column.name,
+      type: column.type,
+      group: column.merge === 'key' ? 'key' : 'value',
+      meaning: isTime ? `Start of the ${ROLLUP_TIMES[table]} that end_time is in` : column.meaning,
+      codec: column.codec,
+    }
+  })
 }
 
 export const HOUR_VIEW = 'latency_1h_from_1m'
@@ -238,7 +244,7 @@ function hourView(database: string, layout: Layout | undefined): string {
   const rest = ROLLUP_COLUMNS.filter((column) => column.name !== ROLLUP_TIME).map((column) => quoteName(column.name))
   return [
     `CREATE MATERIALIZED VIEW IF NOT EXISTS ${quoteName(database)}.${HOUR_VIEW}${onCluster(layout)} TO ${quoteName(database)}.latency_1h AS`,
-    `SELECT toStartOfHour(minute) AS ${HOUR_COLUMN}, ${rest.join(', ')} FROM ${quoteName(database)}.latency_1m`,
+    `SELECT toStartOfHour(minute) AS ${ROLLUP_TIMES.latency_1h}, ${rest.join(', ')} FROM ${quoteName(database)}.latency_1m`,
   ].join(' ')
 }
 

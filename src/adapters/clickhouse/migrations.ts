@@ -5,6 +5,7 @@ import {
   type Column,
   ROW_COLUMNS,
   ROW_TABLES,
+  type RollupTable,
   SIDE_TABLES,
   type SideTable,
   TABLES,
@@ -15,6 +16,7 @@ import type { Log } from '../../telemetry/log.ts'
 import type { ClickHouse } from './client.ts'
 import {
   columnSql,
+  createDayStatements,
   createSideStatements,
   createStatements,
   engineSql,
@@ -54,6 +56,7 @@ export const MIGRATIONS: readonly Migration[] = [
     ],
   },
   { version: 2, name: 'tables of stats and spans', statements: createSideStatements },
+  { version: 3, name: 'rollup of days', statements: createDayStatements },
 ]
 
 export interface MigrateOptions {
@@ -247,7 +250,7 @@ async function reconcile(options: MigrateOptions, run: (sql: string) => Promise<
 function columnsOf(table: Table): readonly Column[] {
   if ((ROW_TABLES as readonly string[]).includes(table)) return ROW_COLUMNS
   if ((SIDE_TABLES as readonly string[]).includes(table)) return SIDE_COLUMNS[table as SideTable]
-  return rollupColumns(table as 'latency_1m' | 'latency_1h')
+  return rollupColumns(table as RollupTable)
 }
 
 /** The engine keeps expressions in words of its own, so whether they changed is told by a hash of ours. */

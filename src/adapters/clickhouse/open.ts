@@ -5,7 +5,9 @@ import type { Log } from '../../telemetry/log.ts'
 import { readBoot } from './boot.ts'
 import { type ClickHouse, type ClickHouseOptions, createClickHouse } from './client.ts'
 import { CLUSTER_READ_SETTINGS, migrateDistributed } from './cluster.ts'
+import { createDayRollups, createNoDays, createShardedDays, type DayRollups } from './days.ts'
 import type { Layout, Retention } from './ddl.ts'
+import { createInserts } from './insert.ts'
 import { migrate } from './migrations.ts'
 import { createStoreRetention, type StoreRetention } from './retention.ts'
 import { createShardedRetention } from './shard-retention.ts'
@@ -28,6 +30,7 @@ export interface ClickHouseStore {
   readonly all: ClickHouse
   readonly sink: ClickHouseSink
   readonly disk: StoreRetention
+  readonly days: DayRollups
   /** Brings all tables to the layout of this program. */
   migrate(signal: AbortSignal): Promise<void>
   close(): Promise<void>
@@ -129,6 +132,7 @@ function ofOneDatabase(
     all: writer,
     sink,
     disk: retentionOf(options, writer, sink, options.diskBytesMax),
+    days: daysOf(options, writer),
     migrate: (signal) => migrated(options, writer, undefined, signal),
     close: () => closeAll([writer, reader]),
   }
@@ -167,7 +171,8 @@ async function openCluster(options: OpenOptions): Promise<ClickHouseStore> {
     })
     changed = () => sink.engineStarted()
     const disk = retentionOf(options, clickhouse, sink, Math.floor(options.diskBytesMax / shards.length))
-    return { clickhouse, sink, disk }
+    const days = cluster.replicated ? createNoDays() : daysOf(options, clickhouse)
+    return { clickhouse, sink, disk, days }
   })
   log.info({ cluster: cluster.name, shards }, 'Segments go to the shards of a cluster')
   return {
@@ -179,6 +184,7 @@ async function openCluster(options: OpenOptions): Promise<ClickHouseStore> {
       clock: options.clock,
     }),
     disk: createShardedRetention(stores.map(({ disk }) => disk)),
+    days: createShardedDays(stores.map(({ days }) => days)),
     async migrate(signal) {
       const local = connect({ url: urls, database: localDatabase })
       try {
@@ -239,6 +245,11 @@ function retentionOf(
   diskBytesMax: number,
 ): StoreRetention {
   return createStoreRetention({ clickhouse, log, clock, diskBytesMax, exclusive: (work) => sink.exclusive(work) })
+}
+
+function daysOf({ retention, clock, log }: OpenOptions, clickhouse: ClickHouse): DayRollups {
+  const inserts = createInserts({ clickhouse, readsFiles: false })
+  return createDayRollups({ clickhouse, inserts, retention, clock, log })
 }
 
 async function migrated(

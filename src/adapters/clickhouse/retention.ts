@@ -11,7 +11,7 @@ import { SECONDS_PER_DAY } from './stored.ts'
 /**
  * Keeps the store within its room. Age is the engine's work (TTL of each table); size is ours: past the budget the oldest
  * day of rows goes first, from all tables of rows and of spans, then the oldest day of stats, then the oldest minutes, then
- * the oldest hours. The newest of each is never dropped: when that alone is over the budget, `over` says so and a human has to decide.
+ * the oldest hours with their days. The newest of each is never dropped: when that alone is over the budget, `over` says so and a human has to decide.
  */
 export interface StoreRetention extends Stage {
   /** Looks once, and drops what has to go. Throws when the store does not answer. */
@@ -49,7 +49,7 @@ const TIMEOUT_MS = 60_000
 
 /** In this order, groups of tables whose oldest partition goes together. */
 const ROWS: readonly Table[] = [...ROW_TABLES, 'spans']
-const DROP_ORDER: readonly (readonly Table[])[] = [ROWS, METRIC_TABLES, ['latency_1m'], ['latency_1h']]
+const DROP_ORDER: readonly (readonly Table[])[] = [ROWS, METRIC_TABLES, ['latency_1m'], ['latency_1h', 'latency_1d']]
 /** Groups whose rows the sink looks up, with the fact that tells it which are gone. */
 const DROPPED_BEFORE: readonly (readonly [tables: readonly Table[], state: StateName])[] = [
   [ROWS, 'rows_dropped_before'],

@@ -1,7 +1,14 @@
 import { BUCKET_CODES, ZERO_BUCKET } from '../../model/buckets.ts'
 import { bucketCodeSql } from '../../model/histogram-sql.ts'
-import { ROLLUP_COLUMNS, ROLLUP_TIME, type RollupColumn } from '../../model/rollup-columns.ts'
-import { FLAGS, OVERFLOW, ROLLUP_KEYS, ROLLUP_METRICS, type RollupMetric } from '../../model/schema.ts'
+import { ROLLUP_COLUMNS, ROLLUP_TIME, ROLLUP_TIMES, type RollupColumn } from '../../model/rollup-columns.ts'
+import {
+  FLAGS,
+  OVERFLOW,
+  ROLLUP_KEYS,
+  ROLLUP_METRICS,
+  type RollupMetric,
+  type RollupTable,
+} from '../../model/schema.ts'
 import { quoteName, quoteText } from './ddl.ts'
 
 /**
@@ -11,10 +18,10 @@ import { quoteName, quoteText } from './ddl.ts'
  * so a question sees the rollup before or after it and never in between; made twice, the second one is empty. Smallest and
  * largest values are taken from the source; they can only be reached, never left.
  *
- *   requests ── by minute ──► latency_1m ── by hour ──► latency_1h
+ *   requests ── by minute ──► latency_1m ── by hour ──► latency_1h ── by day ──► latency_1d
  */
 
-/** Totals of a minute or an hour that are equal when source and rollup are: rows, and sums of 64 bits of their values. */
+/** Totals of a minute, an hour or a day that are equal when source and rollup are: rows, and sums of 64 bits of their values. */
 const CHECKS = ['n', 'total_sum', 'request_bytes', 'response_bytes', 'attempts'] as const
 const ROW_CHECKS: Readonly<Record<(typeof CHECKS)[number], string>> = {
   n: 'count()',
@@ -56,6 +63,26 @@ export function differingHoursSql(database: string): string {
   ])
 }
 
+/**
+ * Days (Unix seconds of their start) of `{from} … {to}` that differ between `latency_1h` and `latency_1d`, the newest first:
+ * how many rows of hours they are made from, and the totals that are stored of them.
+ */
+export function differingDaysSql(database: string): string {
+  const db = quoteName(database)
+  const sums = (side: string) => CHECKS.map((check) => `sum(${check}) AS ${check}_${side}`).join(', ')
+  const inRange = (column: string) =>
+    `${column} >= toDateTime({from:UInt32}, 'UTC') AND ${column} < toDateTime({to:UInt32}, 'UTC')`
+  const unequal = CHECKS.map((check) => `sum(${check}_wanted) != sum(${check}_stored)`).join(' OR ')
+  const stored = CHECKS.map((check) => `sum(${check}_stored)`).join(', ')
+  return `SELECT day, sum(hour_rows) AS rows, arrayStringConcat([${stored}], '.') AS stored FROM (
+      SELECT toUInt32(toStartOfDay(latency_1h.hour)) AS day, count() AS hour_rows, ${sums('wanted')}, ${zeros('stored')}
+      FROM ${db}.latency_1h WHERE ${inRange('latency_1h.hour')} GROUP BY day
+      UNION ALL
+      SELECT toUInt32(latency_1d.day) AS day, toUInt64(0) AS hour_rows, ${zeros('wanted')}, ${sums('stored')}
+      FROM ${db}.latency_1d WHERE ${inRange('latency_1d.day')} GROUP BY day
+    ) GROUP BY day HAVING ${unequal} ORDER BY day DESC`
+}
+
 const inMinutes = (minute: string): string => `toUInt32(${minute}) IN (SELECT arrayJoin({minutes:Array(UInt32)}))`
 const daysOf = (column: string): string => `toDate(${column}) IN (SELECT arrayJoin({days:Array(Date)}))`
 const hoursOf = (column: string): string => `has({hours:Array(UInt32)}, toUInt32(toStartOfHour(${column})))`
@@ -75,12 +102,8 @@ export function segmentMinutesSql(database: string): string {
 }
 
 /** Columns of an INSERT into a rollup. */
-export function rollupNames(table: 'latency_1m' | 'latency_1h'): string[] {
-  return ROLLUP_COLUMNS.map((column) => nameIn(table, column))
-}
-
-function nameIn(table: 'latency_1m' | 'latency_1h', column: RollupColumn): string {
-  return quoteName(column.name === ROLLUP_TIME && table === 'latency_1h' ? 'hour' : column.name)
+export function rollupNames(table: RollupTable): string[] {
+  return ROLLUP_COLUMNS.map(({ name }) => quoteName(name === ROLLUP_TIME ? ROLLUP_TIMES[table] : name))
 }
 
 /**
@@ -121,6 +144,47 @@ export function correctHourSql(database: string): string {
   })
 }
 
+/**
+ * The same for `latency_1d` and `latency_1h`, for the day `{from} … {to}` and the keys of one of `{shares}` shares, number
+ * `{share}`. In one pass, with maps: a fifth of the time that `sumMap` over pairs of arrays takes.
+ */
+export function correctDaySql(database: string): string {
+  const db = quoteName(database)
+  const keys = ['day', ...ROLLUP_KEYS].join(', ')
+  const mine = 'cityHash64(destination_service, route) % {shares:UInt32} = {share:UInt32}'
+  const inDay = (column: string) =>
+    `${column} >= toDateTime({from:UInt32}, 'UTC') AND ${column} < toDateTime({to:UInt32}, 'UTC')`
+  const wanted = COMBINED.map(({ name, merge }) =>
+    merge === 'map' ? `mapFromArrays(${arraysOf(name).join(', ')}) AS d_${name}` : `${name} AS d_${name}`,
+  )
+  const negative = COMBINED.map(({ name, merge }) => {
+    if (merge === 'sum') return `toUInt64(negate(${name})) AS d_${name}`
+    if (merge !== 'map') return `toUInt64(${NEUTRAL[merge]}) AS d_${name}`
+    const [firsts, counts] = arraysOf(name)
+    return `mapFromArrays(${firsts}, arrayMap(c -> toUInt64(negate(c)), ${counts})) AS d_${name}`
+  })
+  const added = COMBINED.map(({ name, merge }) => `${merge === 'map' ? 'sumMap' : merge}(d_${name}) AS s_${name}`)
+  const differs = COMBINED.filter(({ merge }) => merge === 'sum' || merge === 'map').map(({ name, merge }) =>
+    merge === 'map' ? `notEmpty(s_${name})` : `s_${name} != 0`,
+  )
+  const out = COMBINED.flatMap(({ name, merge }) =>
+    merge === 'map' ? [`mapKeys(s_${name})`, `mapValues(s_${name})`] : [`s_${name}`],
+  )
+  return `INSERT INTO ${db}.latency_1d (${rollupNames('latency_1d').join(', ')})
+    SELECT ${keys}, ${out.join(', ')} FROM (
+      SELECT ${keys}, ${added.join(', ')} FROM (
+        SELECT toStartOfDay(hour) AS day, ${ROLLUP_KEYS.join(', ')}, ${wanted.join(', ')}
+        FROM ${db}.latency_1h WHERE ${inDay('latency_1h.hour')} AND ${mine}
+        UNION ALL
+        SELECT ${keys}, ${negative.join(', ')} FROM ${db}.latency_1d WHERE ${inDay('latency_1d.day')} AND ${mine}
+      ) GROUP BY ${keys}
+    ) WHERE ${differs.join(' OR ')}`
+}
+
+function arraysOf(map: string): readonly [firsts: string, counts: string] {
+  return [quoteName(`${map}.${map === 'flagsMap' ? 'flag' : 'bucket'}`), quoteName(`${map}.count`)]
+}
+
 function wantedOfRows(rows: string): string {
   const keys = ROLLUP_KEYS.join(', ')
   return `SELECT minute, ${keys}, ${COMBINED.map(({ name }) => `d_${name}`).join(', ')}
@@ -153,6 +217,8 @@ function nsOf(metric: RollupMetric): string {
 }
 
 const UINT64_MAX = '18446744073709551615'
+/** Values that change no smallest and no largest one. */
+const NEUTRAL = { min: UINT64_MAX, max: '0', key: '0' } as const
 
 /** Everything of a rollup row but its histograms, from rows. */
 function scalarsFromRows(): string {
@@ -197,8 +263,8 @@ function histogramsFromRows(rows: string): string {
 function fromRollup(): string {
   return COMBINED.map(({ name, merge }) => {
     if (merge !== 'map') return `${merge}(${name}) AS d_${name}`
-    const first = name === 'flagsMap' ? 'flag' : 'bucket'
-    return `sumMap(arrayMap(k -> toInt16(k), ${quoteName(`${name}.${first}`)}), ${quoteName(`${name}.count`)}) AS d_${name}`
+    const [firsts, counts] = arraysOf(name)
+    return `sumMap(arrayMap(k -> toInt16(k), ${firsts}), ${counts}) AS d_${name}`
   }).join(', ')
 }
 
@@ -212,12 +278,10 @@ function correction(
   table: 'latency_1m' | 'latency_1h',
   sides: { readonly wanted: string; readonly stored: string },
 ): string {
-  const time = table === 'latency_1m' ? 'minute' : 'hour'
-  const keys = `${time}, ${ROLLUP_KEYS.join(', ')}`
+  const keys = `${ROLLUP_TIMES[table]}, ${ROLLUP_KEYS.join(', ')}`
   const negative = COMBINED.map(({ name, merge }) => {
     if (merge === 'sum') return `toUInt64(negate(d_${name})) AS d_${name}`
-    if (merge === 'min') return `toUInt64(${UINT64_MAX}) AS d_${name}`
-    if (merge === 'max') return `toUInt64(0) AS d_${name}`
+    if (merge !== 'map') return `toUInt64(${NEUTRAL[merge]}) AS d_${name}`
     return `(d_${name}.1, arrayMap(c -> toUInt64(negate(c)), d_${name}.2)) AS d_${name}`
   })
   const added = COMBINED.map(({ name, merge }) =>

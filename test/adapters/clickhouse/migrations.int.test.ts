@@ -92,6 +92,18 @@ it('adds the tables of stats and spans to a store of the first layout', async ()
   }
 })
 
+it('adds the rollup of days to a store of the second layout, and keeps it as long as hours', async () => {
+  const clickhouse = empty()
+  await clickhouse.createDatabase(never)
+  await up(clickhouse, { migrations: MIGRATIONS.slice(0, 2) }).catch(() => {})
+  await run(clickhouse, 'DROP TABLE IF EXISTS latency_1d')
+  expect(await up(clickhouse)).toMatchObject({ from: 2, to: NEWEST })
+  expect(await rows(clickhouse, 'SELECT count() AS n FROM latency_1d')).toEqual([{ n: 0 }])
+  const hoursMs = 10 * 86_400_000
+  const { changed } = await up(clickhouse, { retention: { ...RETENTION, hoursMs } })
+  expect([...changed].sort()).toEqual(['latency_1d TTL', 'latency_1h TTL'])
+})
+
 it('adds a column that is new, and sets expressions again when they changed', async () => {
   const clickhouse = empty()
   await up(clickhouse)

@@ -2,7 +2,13 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { distributedStatement } from '../../../src/adapters/clickhouse/cluster.ts'
-import { createSideStatements, createStatements, type Layout, quoteText } from '../../../src/adapters/clickhouse/ddl.ts'
+import {
+  createDayStatements,
+  createSideStatements,
+  createStatements,
+  type Layout,
+  quoteText,
+} from '../../../src/adapters/clickhouse/ddl.ts'
 import { grantStatements, WRITER } from '../../../src/adapters/clickhouse/grants.ts'
 import { stateTable } from '../../../src/adapters/clickhouse/state.ts'
 import { TABLES } from '../../../src/model/schema.ts'
@@ -21,6 +27,7 @@ const statements = [
   stateTable(local, layout),
   ...createStatements(local, RETENTION, layout),
   ...createSideStatements(local, RETENTION, layout),
+  ...createDayStatements(local, RETENTION, layout),
 ]
 const distributed = [...TABLES, 'state'].map((table) =>
   distributedStatement(table, { database: 'sidecast', localDatabase: local, layout }),
@@ -89,6 +96,7 @@ describe('the layout of a cluster', () => {
       ...Object.fromEntries(TABLES.map((table) => [table, 'ReplicatedMergeTree'])),
       latency_1m: 'ReplicatedSummingMergeTree',
       latency_1h: 'ReplicatedSummingMergeTree',
+      latency_1d: 'ReplicatedSummingMergeTree',
       latency_1h_from_1m: 'MaterializedView',
       state: 'ReplicatedReplacingMergeTree',
     })
