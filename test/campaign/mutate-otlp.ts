@@ -3,7 +3,7 @@ import { createOtlpMutationRun } from '../support/otlp-mutation.ts'
 
 /**
  * Decodes damaged OTLP requests of all three kinds, in protobuf and JSON: no crash, no hang, nothing wrong beside the
- * damage or after it, memory flat.
+ * damage or after it, memory flat. A third of the count is logs, one metrics, one traces.
  *
  *     node test/campaign/mutate-otlp.ts [--seed 1] [--count 1000000]
  */
