@@ -145,6 +145,7 @@ export const configSchema = object({
         description: '`prefix` of Envoy’s sinks: names that begin so are named as Envoy itself does',
       }),
       instanceTag: Type.String({ default: '', description: 'Tag that names the sender; empty: container or address' }),
+      setInterval: duration('10s', 'Sets are counted for so long: a gauge of how many different values came'),
       mapping: Type.String({ default: '', description: 'File with mapping rules of statsd_exporter; empty: none' }),
       tls: object(serverTls, { description: 'Of the TCP listener' }),
     }),

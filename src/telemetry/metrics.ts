@@ -165,6 +165,7 @@ export interface Metrics {
 
 /** Figures of a part that are levels; all others of it are counters. */
 const LEVELS = new Set([
+  'setValues',
   'connectionsOpen',
   'streamsOpen',
   'bytesOnDisk',

@@ -3,6 +3,7 @@ import { createRejectedLog, type RejectedGroup } from '../als/rejected.ts'
 import { HeadTable, hashOf } from '../scrape/head-table.ts'
 import { type IdentityOptions, identify } from './identity.ts'
 import { type LineProblem, StatsdLine } from './line.ts'
+import { createSetCounter, type SetCounter, type SetLimits } from './sets.ts'
 
 /**
  * From lines to series. What a line adds is kept with its metric and handed to the store every `FLUSH_MS`, so that a metric that comes
@@ -43,13 +44,18 @@ export interface StatsdLineCounters {
   metrics: number
   /** Senders forgotten because there were too many of them, or too many metrics; they go on, at the cost of being found again. */
   forgotten: number
+  /** Different values of sets at hand, and those that had no room: the gauge is then too low. */
+  setValues: number
+  setValuesDropped: number
   /** Wall clock, ms, of the last line, as the next flush finds it; 0 before the first. */
   lastMs: number
 }
 
 export interface StatsdCollectorOptions extends IdentityOptions {
   readonly metrics: MetricStore
-  readonly limits?: Partial<CollectorLimits>
+  /** Sets are counted for so long. */
+  readonly setIntervalMs?: number
+  readonly limits?: Partial<CollectorLimits & SetLimits>
   /** Wall clock, ms. */
   readonly clock?: () => number
 }
@@ -65,6 +71,8 @@ const FLUSH_MS = 100
 /** Observations held for one metric between flushes. */
 const VALUES_HELD = 1024
 const SWEEP_MS = 1000
+const SET_INTERVAL_MS = 10_000
+const COLON = 0x3a
 /** A sender of nothing but damage costs one look at it in this time. */
 const SAMPLE_MS = 100
 const NEWLINE = 0x0a
@@ -73,7 +81,7 @@ const RETURN = 0x0d
 interface Entry {
   /** Null: a mapping rule drops the metric. */
   readonly series: Series | null
-  readonly kind: 'counter' | 'gauge' | 'observer'
+  readonly kind: 'counter' | 'gauge' | 'observer' | 'set'
   readonly scale: number
   readonly ttlMs: number
   dirty: boolean
@@ -116,6 +124,8 @@ class Collector implements StatsdCollector {
     senders: 0,
     metrics: 0,
     forgotten: 0,
+    setValues: 0,
+    setValuesDropped: 0,
     lastMs: 0,
   }
   readonly #options: StatsdCollectorOptions
@@ -131,6 +141,7 @@ class Collector implements StatsdCollector {
   readonly #mortal = new Set<Entry>()
   readonly #rejectedLog = createRejectedLog()
   #sampledMs = 0
+  readonly #sets: SetCounter
   readonly #seed = (Math.random() * 2 ** 32) | 0
   #flushTimer: NodeJS.Timeout | null = null
   #sweepTimer: NodeJS.Timeout | null = null
@@ -139,6 +150,8 @@ class Collector implements StatsdCollector {
     this.#options = options
     this.#limits = { ...LIMITS, ...options.limits }
     this.#clock = options.clock ?? Date.now
+    const { metrics, limits = {}, setIntervalMs = SET_INTERVAL_MS } = options
+    this.#sets = createSetCounter({ metrics, limits, intervalMs: setIntervalMs })
   }
 
   start(): void {
@@ -151,6 +164,7 @@ class Collector implements StatsdCollector {
     if (this.#sweepTimer !== null) clearInterval(this.#sweepTimer)
     this.#flushTimer = this.#sweepTimer = null
     this.flush()
+    this.#sets.end(this.#clock())
   }
 
   rejected(): RejectedGroup[] {
@@ -185,6 +199,7 @@ class Collector implements StatsdCollector {
     const sender = this.#last?.address === address ? this.#last : this.#senderOf(address)
     const entry = this.#entryOf(sender, line)
     if (entry.series === null) this.counters.mappedAway++
+    else if (entry.kind === 'set') this.#addTexts(entry, entry.series, bytes)
     else if (line.timeMs > 0 && entry.kind !== 'observer') this.#writeTimed(entry, entry.series, line)
     else this.#add(entry, line)
   }
@@ -194,6 +209,8 @@ class Collector implements StatsdCollector {
   }
 
   flush(): void {
+    this.#sets.flush(this.#clock())
+    Object.assign(this.counters, this.#sets.counters)
     const { lines } = this.counters
     if (lines === this.#flushed && this.#dirty.length === 0) return
     const now = this.#clock()
@@ -249,6 +266,19 @@ class Collector implements StatsdCollector {
     this.#dirty.push(entry)
   }
 
+  /** Values of a set, colons between them. A rate says nothing of how many there are. */
+  #addTexts(entry: Entry, series: Series, bytes: Uint8Array): void {
+    const { valuesFrom, valuesTo } = this.#line
+    for (let from = valuesFrom; from < valuesTo; ) {
+      let to = from
+      while (to < valuesTo && bytes[to] !== COLON) to++
+      this.#sets.add(series, bytes, from, to)
+      from = to + 1
+    }
+    entry.lastMs = this.#clock()
+    entry.stale = false
+  }
+
   /** The sender says when it was: it stands for itself. */
   #writeTimed(entry: Entry, series: Series, line: StatsdLine): void {
     const { metrics } = this.#options
@@ -284,7 +314,7 @@ class Collector implements StatsdCollector {
     const found = identify(line, sender.address, sender.tagged, this.#options)
     const entry: Entry = {
       series: found === null ? null : this.#options.metrics.series(found.identity),
-      kind: line.type === 'c' ? 'counter' : line.type === 'g' ? 'gauge' : 'observer',
+      kind: KINDS[line.type],
       scale: found?.scale ?? 1,
       ttlMs: found?.ttlMs ?? 0,
       dirty: false,
@@ -350,3 +380,4 @@ class Collector implements StatsdCollector {
 }
 
 const EMPTY = new Uint8Array(0)
+const KINDS = { c: 'counter', g: 'gauge', t: 'observer', h: 'observer', d: 'observer', s: 'set' } as const

@@ -33,6 +33,7 @@ const TYPES: Readonly<Record<string, SeriesType>> = {
   t: 'histogram',
   h: 'histogram',
   d: 'histogram',
+  s: 'gauge',
 }
 
 /** Null: a mapping rule drops it. `tagged` is whether the sender is known to send tags, so that none are looked for in names. */

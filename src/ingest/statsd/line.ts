@@ -10,17 +10,10 @@
  * split at every bar: its name ends at the first colon, of Graphite at the last one.
  */
 export type LineKind = 'metric' | 'event' | 'service_check'
-export type LineProblem =
-  | 'no_value'
-  | 'bad_value'
-  | 'bad_type'
-  | 'unsupported_set'
-  | 'bad_rate'
-  | 'bad_field'
-  | 'oversized'
+export type LineProblem = 'no_value' | 'bad_value' | 'bad_type' | 'bad_rate' | 'bad_field' | 'oversized'
 
 /** As on the wire; `t` stands for `ms`. */
-export type TypeLetter = 'c' | 'g' | 't' | 'h' | 'd'
+export type TypeLetter = 'c' | 'g' | 't' | 'h' | 'd' | 's'
 
 /** Longest name with its tags. DogStatsD clients send at most 8 KiB in all. */
 export const KEY_BYTES_MAX = 8192
@@ -37,6 +30,7 @@ const PLUS = 0x2b
 const MINUS = 0x2d
 const DOT = 0x2e
 const ZERO = 0x30
+const SET = 0x73
 
 /** A parser to be used again and again; its fields say what the last `parse` found. */
 export class StatsdLine {
@@ -44,9 +38,12 @@ export class StatsdLine {
   /** Why the line cannot be taken; null when it can. */
   problem: LineProblem | null = null
   type: TypeLetter = 'c'
-  /** Packed values. */
+  /** Packed values; of a set they are texts, and not here. */
   readonly values = new Float64Array(VALUES_MAX)
   count = 0
+  /** Where the values stand, colons between them. */
+  valuesFrom = 0
+  valuesTo = 0
   /** Whether the first value had a sign: a gauge is changed by it. */
   signed = false
   /** 0 < rate ≤ 1. */
@@ -90,8 +87,11 @@ export class StatsdLine {
       while (last > colon && bytes[last] !== COLON) last--
       colon = last
     }
-    const p = this.#readValues(bytes, colon + 1, end)
+    let p = this.#readValues(bytes, colon + 1, end)
+    if (p < 0) p = this.#readTexts(bytes, colon + 1, end)
     if (p < 0) return false
+    this.valuesFrom = colon + 1
+    this.valuesTo = p - 1
     return this.#readRest(bytes, start, this.graphite ? semicolon : colon, colon, p, end)
   }
 
@@ -134,6 +134,31 @@ export class StatsdLine {
     }
   }
 
+  /** What is no number may be a value of a set. The position behind the bar; −1 when it is none. */
+  #readTexts(bytes: Uint8Array, from: number, end: number): number {
+    if (this.problem !== 'bad_value') return -1
+    let bar = from
+    let count = 1
+    let valueFrom = from
+    while (bar < end && bytes[bar] !== BAR) {
+      if (bytes[bar] === COLON) {
+        if (bar === valueFrom) return -1
+        valueFrom = bar + 1
+        count++
+      }
+      bar++
+    }
+    const isSet = bytes[bar + 1] === SET && (bar + 2 === end || (bar + 2 < end && bytes[bar + 2] === BAR))
+    if (bar + 1 >= end || bar === valueFrom || !isSet) return -1
+    if (count > VALUES_MAX) {
+      this.problem = 'oversized'
+      return -1
+    }
+    this.problem = null
+    this.count = count
+    return bar + 1
+  }
+
   #readRest(bytes: Uint8Array, nameFrom: number, nameTo: number, colon: number, at: number, end: number): boolean {
     let p = at
     while (p < end && bytes[p] !== BAR) p++
@@ -164,7 +189,8 @@ export class StatsdLine {
       else if (letter === 0x67) this.type = 'g'
       else if (letter === 0x68) this.type = 'h'
       else if (letter === 0x64) this.type = 'd'
-      else return this.#fail(letter === 0x73 ? 'unsupported_set' : 'bad_type')
+      else if (letter === SET) this.type = 's'
+      else return this.#fail('bad_type')
       return true
     }
     if (to - from !== 2 || letter !== 0x6d || bytes[from + 1] !== 0x73) return this.#fail('bad_type')

@@ -20,6 +20,7 @@ export interface StatsdConfig {
   readonly idle: string
   readonly prefixes: readonly string[]
   readonly instanceTag: string
+  readonly setInterval: string
   readonly mapping: string
 }
 
@@ -44,6 +45,7 @@ export function openStatsd({ config, tagRules, access, metrics, gate, log }: Ope
     idleMs: parseDuration(config.idle)!,
     envoyPrefixes: config.prefixes,
     instanceTag: config.instanceTag,
+    setIntervalMs: parseDuration(config.setInterval)!,
     mapper: config.mapping === '' ? null : readMapping(config.mapping),
     tagRules,
     ...(access && { access }),

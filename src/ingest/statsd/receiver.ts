@@ -58,6 +58,8 @@ export interface StatsdOptions {
   readonly mapper?: Mapper | null
   readonly envoyPrefixes: readonly string[]
   readonly instanceTag: string
+  /** Sets are counted for so long; 10 s when absent. */
+  readonly setIntervalMs?: number
   readonly limits?: Partial<CollectorLimits>
   readonly log: Log
   /** Wall clock, ms. */
@@ -78,6 +80,7 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
     instanceTag,
     names: createEnvoyNames({ rules: options.tagRules ?? ENVOY_TAGS }),
     ...(options.limits !== undefined && { limits: options.limits }),
+    ...(options.setIntervalMs !== undefined && { setIntervalMs: options.setIntervalMs }),
     ...(options.clock !== undefined && { clock: options.clock }),
   })
   const shared = { collector, gate, log, connectionsMax, idleMs, receiveBufferBytes: options.receiveBufferBytes }

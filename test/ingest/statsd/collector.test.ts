@@ -173,10 +173,67 @@ test('a bad line is counted by reason and costs nothing else', () => {
     ['no_value', 1],
     ['bad_value', 1],
     ['bad_type', 1],
-    ['unsupported_set', 1],
   ])
-  expect(collector.counters).toMatchObject({ lines: 3, events: 1, serviceChecks: 1, negative: 1 })
+  expect(collector.counters).toMatchObject({ lines: 4, events: 1, serviceChecks: 1, negative: 1 })
   expect(collector.rejected()[0]).toMatchObject({ peer: '10.0.0.1', reason: 'no_value' })
+})
+
+test('sets are how many different values came in an interval, then 0, then nothing', () => {
+  const { send, value, clock, collector, recorder } = setUp()
+  const other = 'users{} of 10.0.0.2'
+  send('users:alice|s\nusers:bob:alice:7|s\nusers:alice|s|@0.1')
+  // Each address is an instance of its own.
+  send('users:carol|s', '10.0.0.2')
+  const writes = () => recorder.series.get('users{}')!.writes
+  collector.flush()
+  expect(collector.counters.setValues).toBe(4)
+  clock.now += 9999
+  collector.flush()
+  expect(writes()).toBe(0)
+  clock.now += 1
+  expect([value('users{}'), value(other)]).toEqual([3, 1])
+  expect(collector.counters.setValues).toBe(0)
+  send('users:alice|s', '10.0.0.2')
+  send('users:dave|s', '10.0.0.2')
+  clock.now += 10_000
+  expect([value('users{}'), value(other)]).toEqual([0, 2])
+  expect(writes()).toBe(2)
+  clock.now += 10_000
+  expect(value(other)).toBe(0)
+  expect(writes()).toBe(2)
+  expect(collector.counters).toMatchObject({ lines: 6, values: 8, setValues: 0, setValuesDropped: 0 })
+})
+
+test('those who send as one are one set, and labels tell sets apart', () => {
+  const { send, value, clock } = setUp({ instanceTag: 'node' })
+  send('users:alice|s|#node:n,kind:a')
+  send('users:alice|s|#kind:a,node:n', '10.0.0.2')
+  send('users:bob|s|#node:n,kind:a', '10.0.0.3')
+  send('users:bob|s|#node:n,kind:b', '10.0.0.3')
+  expect(value('users{kind="a"}')).toBe(0)
+  clock.now += 10_000
+  expect(value('users{kind="a"}')).toBe(2)
+  expect(value('users{kind="b"}')).toBe(1)
+})
+
+test('sets are bounded, and what had no room is counted', () => {
+  const { send, value, clock, collector } = setUp({ limits: { setValuesMax: 100, valuesMax: 150 } })
+  for (let k = 0; k < 130; k++) send(`a:${k}|s\na:${k}|s`)
+  for (let k = 0; k < 130; k++) send(`b:${k}|s`)
+  collector.flush()
+  expect(collector.counters).toMatchObject({ setValues: 150, setValuesDropped: 60 + 80 })
+  clock.now += 10_000
+  expect(value('a{}')).toBe(100)
+  expect(value('b{}')).toBe(50)
+})
+
+test('a set of many is counted exactly, and one that is stopped is told', () => {
+  const { send, value, collector } = setUp()
+  for (let k = 0; k < 20_000; k += 500) {
+    send(Array.from({ length: 1000 }, (_, n) => `many:user-${(k + n) % 20_000}|s`).join('\n'))
+  }
+  collector.stop()
+  expect(value('many{}')).toBe(20_000)
 })
 
 test('memory is bounded over senders and over metrics, and nothing is lost by it', () => {

@@ -11,7 +11,10 @@ function read(text: string | Buffer): Record<string, unknown> {
   return {
     name: key.toString('utf8', 1, nameEnd),
     type: line.type,
-    values: [...line.values.subarray(0, line.count)],
+    values:
+      line.type === 's'
+        ? bytes.toString('utf8', line.valuesFrom, line.valuesTo).split(':')
+        : [...line.values.subarray(0, line.count)],
     ...(tagsEnd > nameEnd + 1 && { tags: key.toString('utf8', nameEnd + 1, tagsEnd) }),
     ...(keyLength > tagsEnd && { container: key.toString('utf8', tagsEnd + 1, keyLength) }),
     ...(line.rate !== 1 && { rate: line.rate }),
@@ -69,7 +72,21 @@ test.each([
   ['a:1|', { problem: 'bad_type' }],
   ['a:1|x', { problem: 'bad_type' }],
   ['a:1|cc', { problem: 'bad_type' }],
-  ['a:1|s', { problem: 'unsupported_set' }],
+  ['a:1|s', { name: 'a', type: 's', values: ['1'] }],
+  ['a:alice|s', { name: 'a', type: 's', values: ['alice'] }],
+  [
+    'a:alice:7:-|s|@0.5|#x:y|c:id',
+    { name: 'a', type: 's', values: ['alice', '7', '-'], rate: 0.5, tags: 'x:y', container: 'id' },
+  ],
+  ['a;x=y:alice|s', { name: 'a', type: 's', values: ['alice'], tags: 'x=y', graphite: true }],
+  ['a:1e999|s', { name: 'a', type: 's', values: ['1e999'] }],
+  ['a:|s', { problem: 'bad_value' }],
+  ['a:x::y|s', { problem: 'bad_value' }],
+  ['a:x:|s', { problem: 'bad_value' }],
+  ['a:x|ss', { problem: 'bad_value' }],
+  ['a:x|', { problem: 'bad_value' }],
+  ['a:x', { problem: 'bad_value' }],
+  [`a:${'x:'.repeat(5000)}y|s`, { problem: 'oversized' }],
   ['a:x|c', { problem: 'bad_value' }],
   ['a:NaN|g', { problem: 'bad_value' }],
   ['a:inf|g', { problem: 'bad_value' }],
