@@ -5,6 +5,7 @@ import { createOrigins } from '../../src/ingest/entry/origins.ts'
 import { createEntryWriter } from '../../src/ingest/entry/writer.ts'
 import type { LineParser } from '../../src/ingest/lines/parser.ts'
 import { createBatchBuilder } from '../../src/model/batch-builder.ts'
+import type { SecondaryRows } from '../../src/model/secondary-rows.ts'
 import { type Journal, type JournalOptions, openJournal } from '../../src/pipeline/journal.ts'
 import { createLane, type Lane, type SideSource } from '../../src/pipeline/lane.ts'
 import { createRedaction } from '../../src/pipeline/redact.ts'
@@ -34,6 +35,8 @@ export async function openLinesRig(
     flushMs?: number
     clock?: () => number
     journal?: Partial<JournalOptions>
+    /** Marks requests that are told a second time; none by default. */
+    secondary?: SecondaryRows
     /** What goes to the journal beside rows. */
     sides?: (lane: () => Lane) => readonly SideSource[]
   } = {},
@@ -41,7 +44,12 @@ export async function openLinesRig(
   const journal = await openJournal({ dir, worker: 0, limits: LIMITS, ...options.journal })
   const resolver = createIdentityResolver()
   const builder = (table: 'requests' | 'attempts' | 'progress' | 'connections') =>
-    createBatchBuilder({ table, rowsMax: options.rowsMax ?? 1000, resolver })
+    createBatchBuilder({
+      table,
+      rowsMax: options.rowsMax ?? 1000,
+      resolver,
+      ...(options.secondary === undefined || table !== 'requests' ? {} : { secondary: options.secondary }),
+    })
   const lane: Lane = createLane({
     builders: {
       requests: builder('requests'),

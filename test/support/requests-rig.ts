@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { request } from '../../bench/support/made-request.ts'
 import type { AccessEntry } from '../../src/ingest/entry/entry.ts'
+import type { SecondaryRows } from '../../src/model/secondary-rows.ts'
 import type { JournalOptions } from '../../src/pipeline/journal.ts'
 import type { Lane, SideSource } from '../../src/pipeline/lane.ts'
 import type { Segment } from '../../src/pipeline/segment.ts'
@@ -24,6 +25,7 @@ export async function openRequestsRig(
   options: {
     dir?: string
     journal?: Partial<JournalOptions>
+    secondary?: SecondaryRows
     sides?: (lane: () => Lane) => readonly SideSource[]
     /** Called with what has to be done in the end; by default the end of the test. */
     onEnd?: (work: () => unknown) => void
@@ -37,6 +39,7 @@ export async function openRequestsRig(
   const rig = await openLinesRig(dir, {
     clock: () => (sealing ? Number.MAX_SAFE_INTEGER : Date.now()),
     journal: { limits: LIMITS, ...options.journal },
+    ...(options.secondary === undefined ? {} : { secondary: options.secondary }),
     ...(options.sides === undefined ? {} : { sides: options.sides }),
   })
   const origin = rig.origins.of({ source: 'als', nodeId: NODE, precisionNs: 1 })

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { openWavefront, type WavefrontConfig } from '../../../src/adapters/wavefront/open.ts'
 import type { AccessEntry } from '../../../src/ingest/entry/entry.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
+import type { SecondaryRows } from '../../../src/model/secondary-rows.ts'
 import { createSpanStore, type Span, type SpanStore } from '../../../src/pipeline/spans.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { openRequestsRig } from '../../support/requests-rig.ts'
@@ -31,9 +32,11 @@ async function send(
   fill: (entry: AccessEntry, k: number) => void,
   part: Partial<WavefrontConfig> = {},
   received: readonly Span[] = [],
+  secondary?: SecondaryRows,
 ): Promise<Sent> {
   let store: SpanStore | undefined
   const rig = await openRequestsRig({
+    ...(secondary === undefined ? {} : { secondary }),
     sides(lane) {
       const clock = systemClock
       store = createSpanStore({ flush: () => lane().flushSides(), synced: () => lane().synced(), clock })
@@ -188,6 +191,28 @@ describe('requests', () => {
     expect(logs[0]!.logs!.at(-1)!.fields).toEqual({ event: 'error', message: 'upstream_reset' })
     const phases = logs[1]!.logs!.reduce((sum, { fields }) => sum + Number(fields.duration_ns ?? 0), 0)
     expect(phases).toBe(1_000_000 + 250_000)
+  })
+
+  it('that were told a second time, by another way, are neither in metrics nor spans', async () => {
+    // Each third is one; they would be seen by their code.
+    const secondary: SecondaryRows = {
+      mark(rows, _origins, _stream, _kind, marks) {
+        for (let row = 0; row < rows; row++) marks[row] = row % 3 === 0 ? 1 : 0
+        return true
+      },
+    }
+    const fill = (entry: AccessEntry, k: number) => {
+      entry.code = k % 3 === 0 ? 418 : 200
+    }
+    const { points, distributions, spans, logs, counters } = await send(300, fill, {}, [], secondary)
+    const counts = named(points, '\u2206istio.requestcount.count')
+    expect(counts.map((one) => [tagsOf(one).response_code, one.value])).toEqual([['200', 200]])
+    expect(sumOf(points.filter(({ name }) => /^\u2206tracing.*invocation/.test(name!)))).toBe(200)
+    expect(named(distributions, 'istio.requestduration').reduce((sum, one) => sum + weightOf(one), 0)).toBe(200)
+    expect(spans).toHaveLength(200)
+    expect(new Set(spans.map((span) => tagsOf(span)['http.status_code']))).toEqual(new Set(['200']))
+    expect(logs).toHaveLength(200)
+    expect(counters).toMatchObject({ lines_refused_total: 0 })
   })
 
   it('with hostile names are sent all the same, and none is lost', async () => {
