@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { compressionsAlgorithms } from '@platformatic/kafka'
 import kafkajs from 'kafkajs'
 import {
@@ -28,6 +29,7 @@ const HEARTBEAT_MS = 1000
 const FENCED = new Set(['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID', 'REBALANCE_IN_PROGRESS', 'FENCED_INSTANCE_ID'])
 const PUBLISH_MS = 30_000
 const JOINED_MS = 100
+const REVIVE_MS = 1000
 
 class KafkajsDriver implements KafkaDriver {
   readonly name = 'kafkajs'
@@ -46,6 +48,9 @@ class KafkajsDriver implements KafkaDriver {
   /** Handlers run one after another. */
   #busy: Promise<void> = Promise.resolve()
   #listening = false
+  /** Starts of a consumer that has ended, one after another. */
+  #reviving: Promise<void> = Promise.resolve()
+  readonly #leaving = new AbortController()
   #left: Promise<void> | undefined
 
   constructor(options: KafkaDriverOptions) {
@@ -60,8 +65,9 @@ class KafkajsDriver implements KafkaDriver {
       logLevel: kafkajs.logLevel.ERROR,
       logCreator: () => (entry) => {
         const { message, error, groupId } = entry.log
-        this.#count('log')
-        log.warn({ error, group: groupId }, `kafkajs: ${message}`)
+        // The first one and each power of two: a broker that is away for an hour is not news every second.
+        const count = this.#count('log')
+        if ((count & (count - 1)) === 0) log.warn({ count, error, group: groupId }, `kafkajs: ${message}`)
       },
     }
     const kafka = new kafkajs.Kafka(this.#config)
@@ -85,7 +91,11 @@ class KafkajsDriver implements KafkaDriver {
     await this.#admin.connect()
     await this.#consumer.connect()
     await this.#consumer.subscribe({ topics: [...topics], fromBeginning: from === 'earliest' })
-    await this.#consumer.run({
+    await this.#run(handlers)
+  }
+
+  #run(handlers: KafkaHandlers): Promise<void> {
+    return this.#consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
       partitionsConsumedConcurrently: 1,
@@ -104,11 +114,34 @@ class KafkajsDriver implements KafkaDriver {
       this.#end(handlers)
       this.#count('crash')
       this.#options.log.warn({ error: payload.error, restart: payload.restart }, 'kafkajs: the consumer stopped')
+      if (!payload.restart) this.#reviving = this.#reviving.then(() => this.#revive(handlers))
     })
   }
 
+  /**
+   * The library ends the consumer at what it takes for hopeless, with its connections. A coordinator that is not found is
+   * among that, and it is not found for a moment whenever a broker starts.
+   */
+  async #revive(handlers: KafkaHandlers): Promise<void> {
+    while (this.#left === undefined) {
+      await sleep(REVIVE_MS, undefined, { signal: this.#leaving.signal }).catch(() => {})
+      if (this.#left !== undefined) return
+      try {
+        await this.#consumer.connect()
+        return await this.#run(handlers)
+      } catch (error) {
+        this.#count('revive')
+        this.#options.log.warn({ error }, 'kafkajs: the consumer does not start; trying again')
+      }
+    }
+  }
+
   leave(): Promise<void> {
-    this.#left ??= this.#consumer.disconnect().catch(() => this.#count('close'))
+    this.#left ??= (async () => {
+      this.#leaving.abort()
+      await this.#reviving
+      await this.#consumer.disconnect().catch(() => this.#count('close'))
+    })()
     return this.#left
   }
 
@@ -248,8 +281,10 @@ class KafkajsDriver implements KafkaDriver {
     return result
   }
 
-  #count(what: string): void {
-    this.errors.set(what, (this.errors.get(what) ?? 0) + 1)
+  #count(what: string): number {
+    const count = (this.errors.get(what) ?? 0) + 1
+    this.errors.set(what, count)
+    return count
   }
 }
 

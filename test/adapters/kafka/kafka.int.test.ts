@@ -5,7 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openKafkaOut } from '../../../src/adapters/kafka/open.ts'
 import { requireConfig } from '../../../src/config.ts'
-import { KAFKA_DRIVERS, type KafkaDriverName, type KafkaRecord } from '../../../src/kafka/driver.ts'
+import {
+  KAFKA_DRIVERS,
+  type KafkaDriverName,
+  type KafkaDriverOptions,
+  type KafkaRecord,
+} from '../../../src/kafka/driver.ts'
 import { createKafkaDriver } from '../../../src/kafka/drivers.ts'
 import { COMPRESSIONS } from '../../../src/kafka/producer.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
@@ -82,6 +87,19 @@ const stored = (writer: TestWriter, rows: number) =>
     () => ({ ...writer.receiver.counters, trouble: writer.receiver.trouble }),
   )
 
+const consumerOptions = (topic: string): KafkaDriverOptions => ({
+  clientId: 'sidecast-test-reader',
+  brokers: [broker.address],
+  group: `read-${topic}`,
+  topics: [topic],
+  from: 'earliest',
+  sessionMs: 3000,
+  fetchBytesMax: 1 << 20,
+  fetchWaitMs: 100,
+  headers: true,
+  log: silentLog,
+})
+
 /** So many records of a topic, as a consumer gets them. */
 async function collect(driver: KafkaDriverName, topic: string, count: number) {
   await until(
@@ -89,18 +107,7 @@ async function collect(driver: KafkaDriverName, topic: string, count: number) {
     () => topic,
   )
   const found: (KafkaRecord & { readonly partition: number })[] = []
-  const consumer = createKafkaDriver(driver, {
-    clientId: 'sidecast-test-reader',
-    brokers: [broker.address],
-    group: `read-${topic}`,
-    topics: [topic],
-    from: 'earliest',
-    sessionMs: 3000,
-    fetchBytesMax: 1 << 20,
-    fetchWaitMs: 100,
-    headers: true,
-    log: silentLog,
-  })
+  const consumer = createKafkaDriver(driver, consumerOptions(topic))
   await consumer.start({
     begin: async (partitions) => partitions.map((at) => ({ ...at, at: null })),
     async records(batches) {
@@ -149,6 +156,34 @@ describe.each(KAFKA_DRIVERS)('%s', (driver) => {
       async () => (await broker.lag(`g-${prefix}`, `${prefix}segments`)) === 0,
       () => 'lag',
     )
+  })
+
+  test('a consumer goes on after its group could not begin', async () => {
+    const topic = `${prefixOf()}begin`
+    await broker.createTopic(topic, 1)
+    await broker.send(topic, [{ value: 'one' }, { value: 'two' }])
+    const consumer = createKafkaDriver(driver, consumerOptions(topic))
+    const found: string[] = []
+    let begun = 0
+    await consumer.start({
+      async begin(partitions) {
+        if (++begun === 1) throw new Error('not yet')
+        return partitions.map((at) => ({ ...at, at: null }))
+      },
+      async records(batches) {
+        for (const { records } of batches) for (const { value } of records) found.push(String(value))
+        return true
+      },
+      revoked() {},
+    })
+    await until(
+      () => found.length >= 2,
+      () => ({ begun, errors: [...consumer.errors] }),
+    )
+    await consumer.leave()
+    await consumer.close()
+    expect(found).toEqual(['one', 'two'])
+    expect(begun).toBeGreaterThan(1)
   })
 
   test('rows as JSON by every codec, each once and on the partition of its node', async () => {
