@@ -5,6 +5,7 @@ import { createAlsDecoder } from '../src/ingest/als/decode.ts'
 import { createIdentityResolver } from '../src/ingest/als/identity.ts'
 import { createOrigins } from '../src/ingest/entry/origins.ts'
 import { createEntryWriter } from '../src/ingest/entry/writer.ts'
+import { ALLOCATOR_ENV } from '../src/lib/allocator.ts'
 import { systemClock } from '../src/lib/clock.ts'
 import { seededRandom } from '../src/lib/random.ts'
 import { createBatchBuilder } from '../src/model/batch-builder.ts'
@@ -17,9 +18,14 @@ import { request } from './support/made-request.ts'
  * Hostile labels: every request of most comes for a service that nobody has seen before, and a few services come again and
  * again. Through decoder, identities, live metrics and rollups as in the product, without a journal. How much more memory
  * that takes than 200 services do, whether totals stay exact, and whether the heaviest of what has no room are named.
+ * The allocator is set as in the product, unless MALLOC_ARENA_MAX is.
  *
  *     node bench/cardinality.ts [--values 10000000]
  */
+if (process.env.MALLOC_ARENA_MAX === undefined) {
+  const { execPath, argv0, execArgv, argv, env } = process
+  process.execve!(execPath, [argv0, ...execArgv, ...argv.slice(1)], { ...env, ...ALLOCATOR_ENV })
+}
 const argument = (name: string, fallback: number): number => {
   const at = process.argv.indexOf(`--${name}`)
   return at < 0 ? fallback : Number(process.argv[at + 1])
@@ -32,6 +38,8 @@ const WARM_ROWS = 2_000_000
 /** Share of the requests of each service that comes again, in thousandths. */
 const HEAVY = [50, 40, 30, 20, 15, 12, 11, 10]
 
+// As main.ts has it.
+setFlagsFromString('--semi-space-growth-factor=1')
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 /** MB after a collection: what is held, and what the operating system counts, which has freed pages in it. */
