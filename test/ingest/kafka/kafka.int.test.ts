@@ -1,12 +1,13 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { KAFKA_DRIVERS } from '../../../src/kafka/driver.ts'
 import { type KafkaBroker, startKafka } from '../../support/kafka.ts'
 import { startKafkaWorker } from '../../support/kafka-worker.ts'
 import { idsIn, killKafka } from '../../support/kill-kafka.ts'
+import { type ContractWorld, receiverContract } from '../../support/receiver-contract.ts'
 import { startSidecast } from '../../support/sidecast.ts'
 
 let broker: KafkaBroker
@@ -60,6 +61,36 @@ test.each(KAFKA_DRIVERS)('%s: two consumers, killed and stopped at seeded moment
   expect(result).toMatchObject({ twice: 0, missing: 0 })
   expect(result.stored).toBe(result.written)
   expect(Math.min(...result.shares)).toBeGreaterThan(0)
+})
+
+const topicOf = ({ dir }: ContractWorld): string => `contract-${basename(dir)}`
+
+receiverContract('Kafka', {
+  name: 'kafka contract',
+  async options(world) {
+    await broker.createTopic(topicOf(world), 1)
+    const source = { brokers: [broker.address], topics: [topicOf(world)], group: 'contract', session: '3s' }
+    return [`ingest.kafka=${JSON.stringify([{ ...source, encoding: 'text', preset: 'envoy-text' }])}`]
+  },
+  metrics: {
+    taken: 'sidecast_kafka_rows_total{group="contract"}',
+    rejected: 'sidecast_kafka_rejected_total{group="contract",reason="unmatched"}',
+  },
+  problem: /^unmatched from kafka:contract-\S+$/,
+  makes: 'rows',
+  connect(_, world) {
+    const send = (value: string): Promise<void> => broker.send(topicOf(world), [{ value }])
+    const logged = (name: string): string =>
+      `[2026-11-21T11:59:58.000Z] "GET /${name} HTTP/1.1" 200 - 0 3 12 11 "-" "curl/8.5.0" "id-1" "shop" "10.0.0.7:80"`
+    return {
+      async good(names) {
+        await send(names.map(logged).join('\n'))
+        return false
+      },
+      bad: () => send('nothing that a proxy logs'),
+      close() {},
+    }
+  },
 })
 
 test('a whole Sidecast reads lines, OTLP and ALS messages from topics, and answers with their rows', async () => {
