@@ -70,7 +70,7 @@ ${own.join('\n')}
 ## How figures are made
 
 - The q-quantile is the value of rank ⌈q·n⌉ in ascending order. \`method=exact\` reads the rows, and value, low and high are one figure.
-  \`method=histogram\` reads rollups of minutes and hours, and rows at the edges: the true value is inside [low, high], and value is within 0.55 % of it.
+  \`method=histogram\` reads rollups of minutes, hours and days, and rows at the edges: the true value is inside [low, high], and value is within 0.55 % of it.
   \`auto\` reads rows while no more than ${thousands(DEFAULT_LIMITS.autoRowsMax)} match, or where rollups lack a column; \`method\` and \`source\` say what it did.
 - Points of a \`step\` start at its multiples since 1970; the first and the last may be partial. A point without requests is left out.
 - Where rows have expired, the ends of the interval move outward to whole minutes, or hours; \`from\` and \`to\` of the answer are the effective ones.
