@@ -164,7 +164,7 @@ export class Dictionary implements DictionaryView {
       at = (at + SLOT) & (mask * SLOT + SLOT - 1)
     }
     room.dictionaryBytes -= length + ENTRY_BYTES
-    room.added.push(this)
+    room.added[room.addedCount++] = this
     const from = writeVarint(this.keys, this.end, length)
     copyBytes(this.keys, this.view, from, source, view, start, length)
     this.offsets[code] = from

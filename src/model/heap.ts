@@ -10,8 +10,12 @@ export interface Room {
   exhausted: boolean
   /** Strings cut because they were too long. */
   cut: number
-  /** Dictionaries that got an entry since the row began, one element per entry, so that a bad row can be undone. */
+  /**
+   * Dictionaries that got an entry since the row began, one element per entry, so that a bad row can be undone. The first
+   * `addedCount` are valid: an array that is emptied for each row would be made anew for each.
+   */
   readonly added: { undo(): void }[]
+  addedCount: number
 }
 
 /** A buffer up to this size is kept whatever a batch needed of it. */

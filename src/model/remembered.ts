@@ -22,7 +22,7 @@ export class Remembered<Value> {
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax
-    this.#room = { dictionaryBytes: bytesMax, exhausted: false, cut: 0, added: [] }
+    this.#room = { dictionaryBytes: bytesMax, exhausted: false, cut: 0, added: [], addedCount: 0 }
     this.#keys = new Dictionary({ room: this.#room, textBytesMax: bytesMax, raw: true })
   }
 
@@ -52,7 +52,7 @@ export class Remembered<Value> {
   /** Keeps a value for the key that was just not found. */
   keep(value: Value): void {
     const room = this.#room
-    room.added.length = 0
+    room.addedCount = 0
     if (room.exhausted) {
       this.#keys.reset()
       this.#values = []

@@ -224,7 +224,7 @@ export class RowColumns {
     this.rowsMax = rowsMax
     this.limit = rowsMax
     this.#dictionaryBytesMax = options.dictionaryBytesMax
-    this.room = { dictionaryBytes: options.dictionaryBytesMax, exhausted: false, cut: 0, added: [] }
+    this.room = { dictionaryBytes: options.dictionaryBytesMax, exhausted: false, cut: 0, added: [], addedCount: 0 }
     const room = this.room
     const u8 = () => new Uint8Array(rowsMax)
     const u16 = () => new Uint16Array(rowsMax)
@@ -299,7 +299,7 @@ export class RowColumns {
   /** A row begins: what it adds from here on can be taken back. */
   begin(): void {
     const { room } = this
-    if (room.added.length > 0) room.added.length = 0
+    room.addedCount = 0
     this.#cutBefore = room.cut
     this.maps.request_headers.begin()
     this.maps.response_headers.begin()
@@ -312,8 +312,7 @@ export class RowColumns {
   undo(): void {
     const row = this.rows
     const { room } = this
-    for (let k = room.added.length - 1; k >= 0; k--) room.added[k]!.undo()
-    room.added.length = 0
+    while (room.addedCount > 0) room.added[--room.addedCount]!.undo()
     room.cut = this.#cutBefore
     for (const name of TEXT_MAPS) this.maps[name].undo()
     this.filterState.undo()
@@ -345,6 +344,7 @@ export class RowColumns {
     room.dictionaryBytes = this.#dictionaryBytesMax
     room.exhausted = false
     room.added.length = 0
+    room.addedCount = 0
   }
 
   #clearSparse(from: number, to: number): void {

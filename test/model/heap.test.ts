@@ -3,7 +3,7 @@ import { seededRandom } from '../../src/lib/random.ts'
 import { cutLength, Heap, type Room, viewOf } from '../../src/model/heap.ts'
 import { textSpans } from '../../src/model/map-column.ts'
 
-const roomOf = (): Room => ({ dictionaryBytes: 1 << 20, exhausted: false, cut: 0, added: [] })
+const roomOf = (): Room => ({ dictionaryBytes: 1 << 20, exhausted: false, cut: 0, added: [], addedCount: 0 })
 
 function texts(heap: Heap): string[] {
   const spans = textSpans(heap.bytes, 0, heap.rows)

@@ -4,7 +4,7 @@ import type { Room } from '../../src/model/heap.ts'
 import { Remembered } from '../../src/model/remembered.ts'
 
 function dictionary(): Dictionary {
-  const room: Room = { dictionaryBytes: 8 << 20, exhausted: false, cut: 0, added: [] }
+  const room: Room = { dictionaryBytes: 8 << 20, exhausted: false, cut: 0, added: [], addedCount: 0 }
   return new Dictionary({ room, textBytesMax: 8192 })
 }
 

@@ -68,9 +68,13 @@ export class PhaseHistogram {
   classic(bounds: readonly number[]): Float64Array {
     const counts = new Float64Array(bounds.length + 1)
     counts[0] = this.zeros
+    const own = this.#counts
+    const perOctave = 2 ** this.schema
     let k = 0
-    for (const [index, count] of this.buckets()) {
-      const edge = 2 ** (index / 2 ** this.schema)
+    for (let at = 0; at < own.length; at++) {
+      const count = own[at]!
+      if (count === 0) continue
+      const edge = 2 ** ((this.#first + at) / perOctave)
       while (k < bounds.length && edge > bounds[k]! * (1 + 1e-12)) k++
       counts[k]! += count
     }

@@ -393,7 +393,7 @@ class MetadataTexts {
   bytes: Uint8Array = new Uint8Array(0)
   view: DataView = viewOf(this.bytes)
   offset = 0
-  readonly #room: Room = { dictionaryBytes: METADATA_CACHE_BYTES, exhausted: false, cut: 0, added: [] }
+  readonly #room: Room = { dictionaryBytes: METADATA_CACHE_BYTES, exhausted: false, cut: 0, added: [], addedCount: 0 }
   /** `act` of a key is the code of its text, or −1 when it is not protobuf. */
   readonly #keys = new Dictionary({ room: this.#room, textBytesMax: METADATA_CACHE_BYTES, raw: true })
   readonly #texts = new Dictionary({ room: this.#room, textBytesMax: METADATA_CACHE_BYTES, raw: true })
@@ -429,7 +429,7 @@ class MetadataTexts {
   }
 
   #clearIfFull(): boolean {
-    this.#room.added.length = 0
+    this.#room.addedCount = 0
     if (!this.#room.exhausted) return false
     this.#keys.reset()
     this.#texts.reset()
