@@ -9,6 +9,7 @@ import type { PausedCalls } from './paused-calls.ts'
 import type { Scratch } from './scratch.ts'
 import { type Gate, isStatus, type Verdict } from './service.ts'
 import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
+import type { Turns } from './turns.ts'
 
 /**
  * One call: one HTTP/2 stream, read into a handler.
@@ -17,7 +18,8 @@ import { OK, STATUS, type Status, status, statusTrailers } from './status.ts'
  *            client half-closes          reply and trailers
  *   open ───────────────────────▶ replying ──────────────▶ closed ──▶ done
  *    │  ▲
- *    │  └─ paused: gate closed or sender over its bytes a second; nothing is read, HTTP/2 holds the sender back
+ *    │  └─ paused: gate closed, sender over its bytes a second or its share of a turn; nothing is read, HTTP/2 holds the
+ *    │     sender back
  *    │ finish(status): trailers go out
  *    ▼
  *   lingering: still read until the client closes or `lingerMs` is over, then RST_STREAM NO_ERROR ──▶ closed ──▶ done
@@ -133,7 +135,7 @@ export class Call {
   resume(): void {
     if (!this.#paused || this.sender.waitMs() > 0) return
     do {
-      if (this.#gate.closed) return
+      if (this.#gate.closed || this.#hasHadItsTurn()) return
       const chunk = this.#queue.shift() ?? EMPTY
       this.#queueBytes -= chunk.length
       if (!this.#read(chunk)) return
@@ -180,7 +182,7 @@ export class Call {
   #take(chunk: Buffer): void {
     this.#touch()
     const isOver = this.sender.spend(chunk.length) > 0
-    if (!this.#paused && !this.#gate.closed) {
+    if (!this.#paused && !this.#gate.closed && !this.#hasHadItsTurn()) {
       this.#read(chunk)
       if (isOver) this.#pause()
       return
@@ -190,9 +192,18 @@ export class Call {
     this.#pause()
   }
 
+  #hasHadItsTurn(): boolean {
+    const { turns, paused, limits, counters } = this.#shared
+    if (!turns.isOver(this.sender) || (!this.#paused && paused.size >= limits.turnCallsMax)) return false
+    if (!this.#paused) counters.turnsWaited++
+    turns.wait()
+    return true
+  }
+
   /** False: the gate has closed, and what is left of the chunk is the first of the queue. */
   #read(chunk: Buffer): boolean {
     if (this.#failed) return true
+    this.#shared.turns.spend(this.sender, chunk.length)
     let at: number
     try {
       at = this.#reader.push(chunk, 0)
@@ -321,6 +332,7 @@ export interface CallShared {
   /** Monotonic, ms. */
   readonly clock: () => number
   readonly paused: PausedCalls
+  readonly turns: Turns
 }
 
 export interface CallOptions {

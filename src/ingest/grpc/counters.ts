@@ -44,8 +44,10 @@ export interface GrpcCounters {
   /** Streams whose unread bytes were given up, and those bytes. */
   streamsShed: number
   unreadBytesLost: number
-  /** Times that a stream was held back by a closed gate. */
+  /** Times that a stream was held back: by a closed gate, its sender's bytes a second, or for its next turn. */
   pauses: number
+  /** Those for its next turn: its sender had had its share of one. */
+  turnsWaited: number
 }
 
 export function createGrpcCounters(): GrpcCounters {
@@ -78,5 +80,6 @@ export function createGrpcCounters(): GrpcCounters {
     streamsShed: 0,
     unreadBytesLost: 0,
     pauses: 0,
+    turnsWaited: 0,
   }
 }

@@ -17,6 +17,10 @@ export interface GrpcLimits {
   readonly connectionWindowBytes: number
   /** Bytes left unread over all streams while the gate is closed; past it the streams with most are cut off, counted. */
   readonly unreadBytesMax: number
+  /** Bytes of one sender read in one turn of the event loop: about 2 000 entries of Envoy's, 5 ms. */
+  readonly turnBytes: number
+  /** Calls held until the next turn; past it they are read as they come, for each holds a window of memory. */
+  readonly turnCallsMax: number
   /** Request headers of one stream. */
   readonly headerBytesMax: number
   readonly headerPairsMax: number
@@ -38,6 +42,8 @@ export const GRPC_LIMITS: GrpcLimits = {
   streamWindowBytes: 256 * 1024,
   connectionWindowBytes: 4 * 1024 * 1024,
   unreadBytesMax: 256 * 1024 * 1024,
+  turnBytes: 1024 * 1024,
+  turnCallsMax: 256,
   headerBytesMax: 16 * 1024,
   headerPairsMax: 100,
   handshakeMs: 10_000,

@@ -15,6 +15,7 @@ import { PausedCalls } from './paused-calls.ts'
 import { farewell, recognise, type Spoken } from './preface.ts'
 import { createScratch } from './scratch.ts'
 import type { Gate, GrpcService } from './service.ts'
+import { Turns } from './turns.ts'
 
 /**
  * One port for all gRPC services, HTTP/2 by prior knowledge or over TLS.
@@ -85,7 +86,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const { tls, tokens, senders } = options.access ?? openAccess()
   const counters = createGrpcCounters()
   const paused = new PausedCalls()
-  const shared: CallShared = { limits, counters, scratch: createScratch(limits.assemblyBytesMax), log, clock, paused }
+  const turns = new Turns({ bytesMax: limits.turnBytes, schedule: setImmediate, onNext: () => paused.resume() })
+  const scratch = createScratch(limits.assemblyBytesMax)
+  const shared: CallShared = { limits, counters, scratch, log, clock, paused, turns }
   const methods = indexMethods(options.services)
   /** Accepted, and not yet known to speak HTTP/2. */
   const strangers = new Map<Socket, number>()

@@ -168,4 +168,64 @@ describe('turns', () => {
     // One stream's bytes for each turn: the others are behind one, or two when the first was cut short.
     for (const name of quiet) expect(order.indexOf(name)).toBeLessThan(2 * EACH + 10)
   })
+
+  test('a sender is read its share in one turn of the event loop, others in the same turn', async () => {
+    const STREAMS = 40
+    const EACH = 20
+    const SHARE = 8 * 1024
+    /** A turn ends with the chunk that it is in. */
+    const SHARE_AND_CHUNK = SHARE + 16 * 1024
+    const order: string[] = []
+    const bytesOfTurns = [0]
+    const { server, gate } = await startTestServer({
+      limits: { turnBytes: SHARE },
+      handler: {
+        onMessage(bytes, start, end) {
+          order.push(String.fromCharCode(bytes[start]!))
+          if (order.at(-1) === 'n') bytesOfTurns[bytesOfTurns.length - 1]! += end - start
+          return null
+        },
+      },
+    })
+    gate.close()
+    const noisy = sessionFrom('127.0.0.2', server.address)
+    for (let k = 0; k < STREAMS; k++) {
+      const { stream } = openRaw(noisy, STREAM)
+      for (let n = 0; n < EACH; n++) stream.write(frame(Buffer.alloc(1000, 'n')))
+    }
+    await until('all of it is here', () => server.unreadBytes() >= STREAMS * EACH * 1005)
+    const quiet = openRaw(sessionFrom('127.0.0.3', server.address), STREAM)
+    quiet.stream.write(frame(Buffer.alloc(1000, 'q')))
+    await until('the other is here', () => server.unreadBytes() >= (STREAMS * EACH + 1) * 1005)
+    const count = () => {
+      bytesOfTurns.push(0)
+      if (order.length < STREAMS * EACH + 1) setImmediate(count)
+    }
+    setImmediate(count)
+    gate.open()
+    await until('everything is read', () => order.length === STREAMS * EACH + 1)
+    expect(order.indexOf('q')).toBeLessThan(SHARE_AND_CHUNK / 1000)
+    // Theirs and this counter's turns end at different moments of the same one.
+    expect(Math.max(...bytesOfTurns)).toBeLessThanOrEqual(2 * SHARE_AND_CHUNK)
+    expect(bytesOfTurns.filter((bytes) => bytes > 0).length).toBeGreaterThan(10)
+  })
+
+  test('no more calls are held for a turn than are allowed, and nothing is lost', async () => {
+    const { server, messages } = await startTestServer({ limits: { turnBytes: 1, turnCallsMax: 2 } })
+    let most = 0
+    const streams = Array.from({ length: 12 }, () => openRaw(sessionFrom('127.0.0.2', server.address), STREAM))
+    for (const { stream } of streams) {
+      for (let n = 0; n < 20; n++) stream.write(frame(Buffer.alloc(10_000, 'n')))
+      stream.end()
+    }
+    const look = setInterval(() => {
+      most = Math.max(most, server.unreadBytes())
+    }, 1)
+    onTestFinished(() => clearInterval(look))
+    for (const { trailers } of streams) expect((await trailers)['grpc-status']).toBe('0')
+    expect(messages).toHaveLength(240)
+    expect(server.counters.turnsWaited).toBeGreaterThan(0)
+    // Two windows, and what the streams' own buffers have.
+    expect(most).toBeLessThanOrEqual(2 * 2 * 256 * 1024)
+  })
 })
