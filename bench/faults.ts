@@ -10,7 +10,8 @@ import { type RunResult, runWire } from './faults/wire.ts'
  *
  *   node bench/faults.ts [--runs 100] [--seed 1] [--level wire|real] [--kafka] [--seconds 600] [--verbose]
  *
- * Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end.
+ * Prints a line of JSON for each run that fails, with the command that repeats it, and one for all at the end; how far it
+ * is goes to standard error. An interrupt ends it after the present run.
  */
 const { values } = parseArgs({
   options: {
@@ -32,7 +33,11 @@ const runs = Number(values.runs)
 const began = performance.now()
 const total = { written: 0, fsynced: 0, kills: 0, damaged: 0, rowsLost: 0, repeated: 0 }
 const failed: number[] = []
-const inTime = (): boolean => performance.now() - began < Number(values.seconds) * 1000
+let interrupted = false
+process.once('SIGINT', () => {
+  interrupted = true
+})
+const inTime = (): boolean => !interrupted && performance.now() - began < Number(values.seconds) * 1000
 let done = 0
 for (; done < runs && inTime(); done++) {
   const seed = first + done
@@ -49,6 +54,7 @@ for (; done < runs && inTime(); done++) {
     console.log(JSON.stringify({ ...result, again, plan: planOf(seed) }))
   }
   if (values.verbose) console.error(JSON.stringify(result))
+  else if (done % 25 === 24) console.error(`${done + 1} of ${runs}, up to seed ${seed}; failed: ${failed.length}`)
 }
 const seconds = Math.round((performance.now() - began) / 1000)
 console.log(
