@@ -40,6 +40,8 @@ const FIRST_MS = 60_000
 const EVERY_MS = 600_000
 /** How long after its end a day is left alone: rows of it are still on their way. */
 const OVER_MS = 600_000
+/** Months are looked at after so long though no part came: one may be gone. */
+const AGAIN_SECONDS = 86_400
 const TIMEOUT_MS = 600_000
 /** Rows of hours that one statement adds up: some 100 MB with eight full histograms each. */
 const SHARE_ROWS = 20_000
@@ -103,7 +105,7 @@ class StoredDays implements DayRollups {
   readonly name = 'days'
   readonly #options: DayRollupsOptions
   readonly #stopping = new AbortController()
-  /** By month (`202611`): when it was right, Unix seconds of the engine's clock, and up to which day. */
+  /** By month (`202611`): when it was found right, Unix seconds of the engine's clock, and up to which day. */
   readonly #right = new Map<string, { readonly at: number; readonly to: number }>()
   /** Days that a correction left as they were: the engine may know its token though the part is not there. */
   readonly #attempts = new Map<number, string>()
@@ -146,7 +148,8 @@ class StoredDays implements DayRollups {
       const span = this.#spanOf(month)
       const right = this.#right.get(month)
       if (span.from >= span.to) continue
-      if (right?.to === span.to && newest + PART_TIME_SLACK_SECONDS < right.at) continue
+      if (right?.to === span.to && newest + PART_TIME_SLACK_SECONDS < right.at && now < right.at + AGAIN_SECONDS)
+        continue
       const began = performance.now()
       const different = await this.#differing(span, signal)
       for (const day of different) await this.#correct(day, signal)
@@ -159,17 +162,18 @@ class StoredDays implements DayRollups {
       for (const { day } of left) this.#attempts.set(day, randomBytes(6).toString('hex'))
       // Rows that came meanwhile are in newer parts.
       if (left.length === 0) this.#right.set(month, { at: now, to: span.to })
+      else this.#right.delete(month)
     }
     return changed
   }
 
-  /** Months of hours, the newest first: when their newest part came, and what time it is there. */
+  /** Months, the newest first: when the newest part of their hours and days came, and what time it is there. */
   async #months(signal: AbortSignal): Promise<readonly Month[]> {
     const { clickhouse } = this.#options
     const { rows } = await clickhouse.query<Month>(
       {
         sql: `SELECT partition_id AS month, toUnixTimestamp(max(modification_time)) AS changed, toUnixTimestamp(now()) AS now
-          FROM system.parts WHERE active AND database = {database:String} AND table = 'latency_1h'
+          FROM system.parts WHERE active AND database = {database:String} AND table IN ('latency_1h', 'latency_1d')
           GROUP BY month ORDER BY month DESC`,
         params: { database: clickhouse.database },
       },
