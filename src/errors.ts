@@ -37,3 +37,18 @@ export class SidecastError extends Error {
     this.help = options.help
   }
 }
+
+const LISTEN_PROBLEMS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the address is in use',
+  EACCES: 'permission denied',
+  EADDRNOTAVAIL: 'this machine has no such address',
+}
+
+/** A listener that cannot start. `option` is its place in the configuration, `listen` an address or the path of a socket. */
+export function cannotListen(option: string, listen: string, cause: NodeJS.ErrnoException): SidecastError {
+  const reason = LISTEN_PROBLEMS[cause.code ?? ''] ?? cause.message
+  return new SidecastError('SC4101', `${option}: cannot listen on ${listen}: ${reason}`, {
+    help: `stop the other program, or choose another address with --set ${option}=…`,
+    cause,
+  })
+}

@@ -43,6 +43,16 @@ export function parseAddress(text: string): { host: string; port: number } | nul
   return port > 65_535 ? null : { host: (match[1] ?? match[2])!, port }
 }
 
+/** Host and port as an address: the other way round. */
+export function formatAddress(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** The host of `host:port`, without brackets. */
+export function hostOf(address: string): string {
+  return address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+}
+
 /** Whether only this machine can reach the host. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host)

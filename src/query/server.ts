@@ -1,11 +1,11 @@
 import type { AddressInfo } from 'node:net'
 import swagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { SidecastError } from '../errors.ts'
+import { cannotListen, SidecastError } from '../errors.ts'
 import { type Access, openAccess } from '../lib/access.ts'
 import type { Clock } from '../lib/clock.ts'
 import { guardConnections } from '../lib/guard-connections.ts'
-import { parseAddress } from '../lib/units.ts'
+import { formatAddress, parseAddress } from '../lib/units.ts'
 import type { QueryStore } from '../model/query.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -185,18 +185,11 @@ export function createQueryServer(options: QueryServerOptions): QueryServer {
       Object.assign(limits, changed)
     },
     async start() {
-      try {
-        await app.listen({ host: listen.host, port: listen.port })
-      } catch (cause) {
-        const { code } = cause as NodeJS.ErrnoException
-        if (code !== 'EADDRINUSE' && code !== 'EACCES' && code !== 'EADDRNOTAVAIL') throw cause
-        throw new SidecastError('SC4101', `${options.listen} cannot be bound: ${code}`, {
-          help: 'set http.listen to another address; port 0 is any free one',
-          cause,
-        })
-      }
+      await app.listen({ host: listen.host, port: listen.port }).catch((error: NodeJS.ErrnoException) => {
+        throw error.syscall === undefined ? error : cannotListen('http.listen', options.listen, error)
+      })
       const bound = app.server.address() as AddressInfo
-      address = `${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+      address = formatAddress(bound.address, bound.port)
     },
     async stop(deadline) {
       const giveUp = () => {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { nearest } from '../../src/lib/nearest.ts'
-import { isLoopback, parseAddress, parseBytes, parseDuration } from '../../src/lib/units.ts'
+import { formatAddress, hostOf, isLoopback, parseAddress, parseBytes, parseDuration } from '../../src/lib/units.ts'
 
 it.each([
   ['30s', 30_000],
@@ -35,6 +35,12 @@ it.each([
   ['host', null],
   [':80', null],
 ])('reads the address %j', (text, address) => expect(parseAddress(text)).toEqual(address))
+
+it.each(['127.0.0.1:0', '[::1]:8080', 'localhost:65535'])('writes and takes apart the address %j', (text) => {
+  const { host, port } = parseAddress(text)!
+  expect(formatAddress(host, port)).toBe(text)
+  expect(hostOf(text)).toBe(host)
+})
 
 it('knows loopback', () => {
   expect(['127.0.0.1', '127.8.9.1', '::1', 'localhost'].map(isLoopback)).toEqual([true, true, true, true])

@@ -1,3 +1,5 @@
+import { hostOf } from '../../lib/units.ts'
+
 /**
  * What was refused lately, for people who look for the reason: grouped by reason and sender, the oldest group forgotten.
  */
@@ -78,10 +80,6 @@ export function createRejectedLog(): RejectedLog {
       return [...groups.values()].reverse().map(({ sampledMs: _, ...group }) => group)
     },
   }
-}
-
-function hostOf(peer: string): string {
-  return peer.replace(/:\d+$/, '')
 }
 
 /** Bytes shown before and behind the place. */

@@ -1,10 +1,10 @@
 import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2'
 import { createServer as createNetServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { SidecastError } from '../../errors.ts'
+import { cannotListen } from '../../errors.ts'
 import { type Access, openAccess } from '../../lib/access.ts'
 import type { Sender } from '../../lib/senders.ts'
-import { parseAddress } from '../../lib/units.ts'
+import { formatAddress, parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { CallShared } from './call.ts'
@@ -321,17 +321,18 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       return lastStranger
     },
     async start() {
-      const parsed = parseAddress(options.listen)
-      if (parsed === null) throw cannotBind(options, new Error('not host:port'))
+      const { listen, option = 'ingest.grpc.listen' } = options
+      const parsed = parseAddress(listen)
+      if (parsed === null) throw cannotListen(option, listen, new Error('it is not host:port'))
       const server = listener()
       net = server
       await new Promise<void>((resolve, reject) => {
-        server.once('error', (error) => reject(cannotBind(options, error)))
+        server.once('error', (error) => reject(cannotListen(option, listen, error)))
         server.listen({ host: parsed.host, port: parsed.port, backlog: 1024 }, resolve)
       })
       server.on('error', (error) => log.error({ error }, 'the gRPC listener failed'))
       const bound = server.address() as { address: string; port: number }
-      address = `${parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host}:${bound.port}`
+      address = formatAddress(parsed.host, bound.port)
       timer = setInterval(sweep, sweepMs)
     },
     stop(deadline) {
@@ -363,20 +364,9 @@ function gatesOf(services: readonly GrpcService[]): Set<Gate> {
   return new Set(services.flatMap((service) => (service.gate === undefined ? [] : [service.gate])))
 }
 
-function cannotBind(options: GrpcServerOptions, cause: Error): SidecastError {
-  const { code } = cause as NodeJS.ErrnoException
-  const reason =
-    code === 'EADDRINUSE' ? 'the address is in use' : code === 'EACCES' ? 'permission denied' : cause.message
-  const option = options.option ?? 'ingest.grpc.listen'
-  return new SidecastError('SC4101', `${option}: cannot listen on ${options.listen}: ${reason}`, {
-    help: `stop the other program, or choose another address with --set ${option}=HOST:PORT`,
-    cause,
-  })
-}
-
 function peerOf(socket: Socket): string {
   const { remoteAddress = '', remotePort = 0 } = socket
-  return remoteAddress.includes(':') ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`
+  return formatAddress(remoteAddress, remotePort)
 }
 
 const TURNED_AWAY = {

@@ -1,3 +1,4 @@
+import { hostOf } from '../../lib/units.ts'
 import { ofCumulative } from '../../metrics/distribution.ts'
 import { type EnvoyName, envoyName } from '../../metrics/envoy-names.ts'
 import type { Series, SeriesType } from '../../metrics/store.ts'
@@ -338,6 +339,3 @@ function textOf(bytes: Uint8Array, from: number, to: number): string {
 }
 
 /** A sender that does not say who it is, is its address: the port changes with every connection. */
-function hostOf(peer: string): string {
-  return peer.slice(0, Math.max(0, peer.lastIndexOf(':'))) || peer
-}

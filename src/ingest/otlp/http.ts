@@ -1,10 +1,10 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
-import { SidecastError } from '../../errors.ts'
+import { cannotListen } from '../../errors.ts'
 import { type Access, openAccess } from '../../lib/access.ts'
 import { guardConnections } from '../../lib/guard-connections.ts'
-import { parseAddress } from '../../lib/units.ts'
+import { formatAddress, parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import { encodeResponse, encodeStatus, jsonResponse } from './answers.ts'
@@ -291,15 +291,16 @@ export function createOtlpHttpServer(options: OtlpHttpServerOptions): OtlpHttpSe
     },
     counters,
     async start() {
-      const parsed = parseAddress(options.listen)
-      if (parsed === null) throw cannotBind(options, new Error('not host:port'))
+      const { listen, option = 'ingest.otlpHttp.listen' } = options
+      const parsed = parseAddress(listen)
+      if (parsed === null) throw cannotListen(option, listen, new Error('it is not host:port'))
       await new Promise<void>((resolve, reject) => {
-        server.once('error', (error) => reject(cannotBind(options, error)))
+        server.once('error', (error) => reject(cannotListen(option, listen, error)))
         server.listen({ host: parsed.host, port: parsed.port, backlog: 1024 }, resolve)
       })
       server.on('error', (error) => log.error({ error }, 'the OTLP listener failed'))
       const { port } = server.address() as AddressInfo
-      address = `${parsed.host.includes(':') ? `[${parsed.host}]` : parsed.host}:${port}`
+      address = formatAddress(parsed.host, port)
     },
     setLimits(changed) {
       Object.assign(limits, changed)
@@ -344,18 +345,7 @@ function senderOf(request: IncomingMessage): Sender {
   const { remoteAddress = '', remotePort = 0 } = request.socket
   const node = request.headers[NODE_HEADER]
   return {
-    peer: remoteAddress.includes(':') ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`,
+    peer: formatAddress(remoteAddress, remotePort),
     node: (Array.isArray(node) ? (node[0] ?? '') : (node ?? '')).slice(0, 256),
   }
-}
-
-function cannotBind(options: OtlpHttpServerOptions, cause: Error): SidecastError {
-  const { code } = cause as NodeJS.ErrnoException
-  const reason =
-    code === 'EADDRINUSE' ? 'the address is in use' : code === 'EACCES' ? 'permission denied' : cause.message
-  const option = options.option ?? 'ingest.otlpHttp.listen'
-  return new SidecastError('SC4101', `${option}: cannot listen on ${options.listen}: ${reason}`, {
-    help: `stop the other program, or choose another address with --set ${option}=HOST:PORT`,
-    cause,
-  })
 }

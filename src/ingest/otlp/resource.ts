@@ -1,4 +1,5 @@
 import { createGenerations } from '../../lib/generations.ts'
+import { hostOf } from '../../lib/units.ts'
 import type { Origin } from '../../model/batch.ts'
 import type { Origins } from '../entry/origins.ts'
 import { type AnyValueReader, createAnyValueReader } from './any-value.ts'
@@ -161,8 +162,4 @@ function originOf(known: {
       version: get('service.version'),
     },
   })
-}
-
-export function hostOf(peer: string): string {
-  return peer.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
 }

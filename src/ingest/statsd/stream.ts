@@ -1,8 +1,9 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { SidecastError } from '../../errors.ts'
+import { cannotListen } from '../../errors.ts'
 import { type Access, openAccess } from '../../lib/access.ts'
+import { formatAddress } from '../../lib/units.ts'
 import type { Gate } from '../grpc/index.ts'
 import type { StatsdCollector } from './collector.ts'
 import { KEY_BYTES_MAX } from './line.ts'
@@ -136,21 +137,14 @@ export function createStreamListener(options: StreamOptions): StreamListener {
       const made = listener()
       server = made
       await new Promise<void>((resolve, reject) => {
-        made.once('error', (error) => {
-          const where = 'path' in listen ? listen.path : `${listen.host}:${listen.port}`
-          reject(new SidecastError('SC4101', `${option}: ${where} cannot be bound: ${error.message}`, { cause: error }))
-        })
+        const where = 'path' in listen ? listen.path : formatAddress(listen.host, listen.port)
+        made.once('error', (error) => reject(cannotListen(option, where, error)))
         made.listen(listen, resolve)
       })
       // Whoever may reach the folder may send: the proxy rarely runs as the same user.
       if ('path' in listen) chmodSync(listen.path, 0o666)
       const bound = made.address()
-      address =
-        typeof bound === 'string' || bound === null
-          ? String(bound)
-          : bound.family === 'IPv6'
-            ? `[${bound.address}]:${bound.port}`
-            : `${bound.address}:${bound.port}`
+      address = typeof bound === 'string' || bound === null ? String(bound) : formatAddress(bound.address, bound.port)
     },
     async stop() {
       tls?.stop()

@@ -1,10 +1,10 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
-import { SidecastError } from '../../errors.ts'
+import { cannotListen } from '../../errors.ts'
 import { type Access, openAccess } from '../../lib/access.ts'
 import type { Sender } from '../../lib/senders.ts'
-import { parseAddress } from '../../lib/units.ts'
+import { formatAddress, parseAddress } from '../../lib/units.ts'
 import type { Stage } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 
@@ -135,15 +135,12 @@ class Listener implements StreamListener {
     server.prependListener('connection', (socket: Socket) => this.#count(socket))
     const { host, port } = parseAddress(listen)!
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (cause: NodeJS.ErrnoException) => {
-        const message = `${option}: cannot listen on ${listen}: ${cause.code ?? cause.message}`
-        reject(new SidecastError('SC4101', message, { help: `choose another address for ${option}`, cause }))
-      })
+      server.once('error', (error) => reject(cannotListen(option, listen, error)))
       server.listen({ host, port }, resolve)
     })
     this.#server = server
     const bound = server.address() as AddressInfo
-    this.address = bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`
+    this.address = formatAddress(bound.address, bound.port)
     this.#timer = setInterval(() => this.#sweep(), this.#options.sweepMs ?? SWEEP_MS)
   }
 
@@ -203,7 +200,7 @@ class Listener implements StreamListener {
     if (socket.destroyed) return
     const { counters } = this
     const host = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
-    const peer = `${host.includes(':') ? `[${host}]` : host}:${socket.remotePort ?? 0}`
+    const peer = formatAddress(host, socket.remotePort ?? 0)
     counters.connections++
     counters.open++
     socket.setKeepAlive(true, 60_000)

@@ -223,7 +223,7 @@ test('what cannot be a value is counted and costs nothing else; senders without 
   ])
   stream.onMessage(Buffer.from([0x12, 0x05, 1]), 0, 3)
   expect(receiver.counters.notFinite).toBe(3)
-  expect(recorder.series.get('envoy_d{}')!.identity.instance).toBe('[::1]')
+  expect(recorder.series.get('envoy_d{}')!.identity.instance).toBe('::1')
   expect([...receiver.counters.rejected]).toEqual([['malformed', 1]])
   expect(receiver.rejected()[0]).toMatchObject({ reason: 'malformed', count: 1 })
 })
