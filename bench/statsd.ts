@@ -9,12 +9,15 @@ import { createStatsdReceiver } from '../src/ingest/statsd/receiver.ts'
 import { createEnvoyNames } from '../src/metrics/envoy-names.ts'
 import { silentLog } from '../src/telemetry/log.ts'
 import { openMetricsLane } from '../test/support/metrics-lane.ts'
+import { childrenOf, processFigures } from './support/process-figures.ts'
 
 /**
  * What a million StatsD lines cost, CPU seconds of this process, journal (fsynced) included; and whether every datagram is accounted for.
  *
  *     node bench/statsd.ts [--lines 3000000]                       lines of a real Envoy, from memory
- *     node bench/statsd.ts --udp [--rate 200000] [--count 2000000]  the same over UDP, one line each, from another process
+ *     node bench/statsd.ts --udp [--rate 200000] [--count 2000000] [--senders 2] [--process]
+ *                                                                   the same over UDP, one line each, from other processes;
+ *                                                                   read by a process of its own; rate 0: all that can be sent
  *     node bench/statsd.ts --udp --dogstatsd                       packed datagrams
  *     node bench/statsd.ts --malformed                             lines that are none
  */
@@ -26,6 +29,8 @@ const { values } = parseArgs({
     udp: { type: 'boolean', default: false },
     dogstatsd: { type: 'boolean', default: false },
     malformed: { type: 'boolean', default: false },
+    process: { type: 'boolean', default: false },
+    senders: { type: 'string', default: '1' },
   },
 })
 const round = (value: number, digits = 3): number => Number(value.toFixed(digits))
@@ -46,7 +51,8 @@ await start()
 const result = values.udp ? await overUdp() : await fromMemory()
 await stop()
 await rm(dir, { recursive: true, force: true })
-process.stdout.write(`${JSON.stringify(result)}\n`)
+// The journal's own timers go on.
+process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0))
 
 async function fromMemory(): Promise<object> {
   const lines = readFileSync(fixture, 'utf8')
@@ -96,6 +102,7 @@ async function fromMemory(): Promise<object> {
 async function overUdp(): Promise<object> {
   const receiver = createStatsdReceiver({
     udp: { host: '127.0.0.1', port: 0 },
+    udpProcess: values.process,
     tcp: null,
     unix: '',
     unixStream: '',
@@ -111,9 +118,20 @@ async function overUdp(): Promise<object> {
   await receiver.start()
   const port = receiver.addresses.statsdUdp!.split(':').at(-1)!
   const load = new URL('support/udp-load.ts', import.meta.url).pathname
-  const send = async (count: string): Promise<{ sent: number; lines: number; failed: number; seconds: number }> =>
-    JSON.parse((await promisify(execFile)(process.execPath, [load, port, fixture, count, values.rate])).stdout)
-  const warm = await send('100000')
+  const flags = ffiFlags()
+  const senders = Number(values.senders)
+  const sendOne = async (count: number): Promise<Sent> => {
+    const args = [...flags, load, port, fixture, String(count), String(Number(values.rate) / senders)]
+    return JSON.parse((await promisify(execFile)(process.execPath, args)).stdout) as Sent
+  }
+  const send = async (count: number): Promise<Sent> => {
+    const all = await Promise.all(Array.from({ length: senders }, () => sendOne(Math.ceil(count / senders))))
+    const sum = (of: keyof Sent): number => all.reduce((total, one) => total + one[of], 0)
+    return { sent: sum('sent'), lines: sum('lines'), failed: sum('failed'), seconds: sum('seconds') / senders }
+  }
+  const [reader] = values.process ? childrenOf(process.pid) : []
+  const readerCpu = (): number => (reader === undefined ? 0 : processFigures(reader).cpuSeconds)
+  const warm = await send(100_000)
   // What the kernel still holds of it is read first.
   for (let seen = -1; seen !== receiver.counters.udp!.datagrams; ) {
     seen = receiver.counters.udp!.datagrams
@@ -123,23 +141,46 @@ async function overUdp(): Promise<object> {
   const { datagrams, droppedByKernel } = { ...udp, droppedByKernel: udp.droppedByKernel! }
   const { lines } = receiver.counters.lines
   const before = process.cpuUsage()
-  const sent = await send(values.count)
+  const readerBefore = readerCpu()
+  const sent = await send(Number(values.count))
+  // What the kernel and the process that reads still hold.
+  for (let seen = -1; seen !== receiver.counters.udp!.datagrams; ) {
+    seen = receiver.counters.udp!.datagrams
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+  const readerSpent = readerCpu() - readerBefore
   await receiver.stop(AbortSignal.timeout(10_000))
   await metrics.synced()
-  const cpu = cpuSeconds(before)
+  const cpu = cpuSeconds(before) + readerSpent
   const received = udp.datagrams - datagrams
   const dropped = udp.droppedByKernel! - droppedByKernel
   const taken = receiver.counters.lines.lines - lines
   return {
     bench: values.dogstatsd ? 'dogstatsd-udp' : 'statsd-udp',
+    senders,
     offeredPerSecond: round(sent.sent / sent.seconds, 0),
     sent: sent.sent,
+    refusedAtSender: sent.failed,
     received,
     droppedByKernel: dropped,
     // Of all that was ever sent to this socket.
     unaccounted: warm.sent + sent.sent - udp.datagrams - udp.droppedByKernel!,
     lines: taken,
     cpuSecondsPerMillionLines: round((cpu / taken) * 1e6),
+    ...(values.process && { ofThatReader: round((readerSpent / taken) * 1e6) }),
     receiveBufferBytes: udp.receiveBufferBytes,
   }
+}
+
+interface Sent {
+  readonly sent: number
+  readonly lines: number
+  readonly failed: number
+  readonly seconds: number
+}
+
+/** Senders send many with each system call where this Node can. */
+function ffiFlags(): readonly string[] {
+  const flag = '--experimental-ffi'
+  return process.allowedNodeEnvironmentFlags.has(flag) ? [flag, '--no-warnings'] : []
 }

@@ -12,6 +12,7 @@ import { createStatsdReceiver, type HostPort, type StatsdReceiver } from './rece
 /** `ingest.statsd` of the configuration, validated. */
 export interface StatsdConfig {
   readonly udp: string
+  readonly udpProcess: boolean
   readonly tcp: string
   readonly unix: string
   readonly unixStream: string
@@ -37,6 +38,7 @@ export interface OpenStatsdOptions {
 export function openStatsd({ config, tagRules, access, metrics, gate, log }: OpenStatsdOptions): StatsdReceiver {
   return createStatsdReceiver({
     udp: hostPort(config.udp),
+    udpProcess: config.udpProcess,
     tcp: hostPort(config.tcp),
     unix: config.unix,
     unixStream: config.unixStream,

@@ -7,6 +7,7 @@ import type { Log } from '../../telemetry/log.ts'
 import type { RejectedGroup } from '../als/rejected.ts'
 import type { Gate } from '../grpc/index.ts'
 import { createUdpListener, type UdpCounters, type UdpListener } from '../stream/udp.ts'
+import { createUdpReader } from '../stream/udp-reader.ts'
 import { type CollectorLimits, createStatsdCollector, type StatsdLineCounters } from './collector.ts'
 import type { Mapper } from './mapping.ts'
 import { createStreamListener, type StreamCounters, type StreamListener } from './stream.ts'
@@ -41,6 +42,8 @@ export interface StatsdCounters {
 export interface StatsdOptions {
   /** null: none. Port 0 is any free one. */
   readonly udp: HostPort | null
+  /** A process of its own reads the UDP socket. */
+  readonly udpProcess?: boolean
   readonly tcp: HostPort | null
   /** Paths of Unix sockets; '' for none. */
   readonly unix: string
@@ -88,12 +91,12 @@ export function createStatsdReceiver(options: StatsdOptions): StatsdReceiver {
   const udp: UdpListener | null =
     options.udp === null
       ? null
-      : createUdpListener({
+      : (options.udpProcess === true ? createUdpReader : createUdpListener)({
           ...options.udp,
           ...shared,
           option: 'ingest.statsd.udp',
           what: 'StatsD over UDP',
-          onDatagram: (bytes, host) => collector.take(bytes, 0, bytes.length, host),
+          onDatagram: (bytes, start, end, host) => collector.take(bytes, start, end, host),
         })
   const tcp: StreamListener | null =
     options.tcp === null

@@ -10,34 +10,45 @@ import { readFileSync } from 'node:fs'
 export interface KernelDrops {
   /** Since the socket was opened; null where this system does not say. */
   read(): number | null
+  /** Bytes that wait in the receive buffer, with the kernel's own; null where this system does not say. */
+  waiting(): number | null
 }
 
 export function createKernelDrops(address: string, port: number): KernelDrops {
   const ipv6 = address.includes(':')
   const file = ipv6 ? '/proc/net/udp6' : '/proc/net/udp'
   const local = `${ipv6 ? hexOfIpv6(address) : hexOfIpv4(address)}:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  const table = (): string => {
+    try {
+      return readFileSync(file, 'latin1')
+    } catch {
+      return ''
+    }
+  }
   return {
-    read() {
-      let text: string
-      try {
-        text = readFileSync(file, 'latin1')
-      } catch {
-        return null
-      }
-      return dropsIn(text, local)
-    },
+    read: () => dropsIn(table(), local),
+    waiting: () => waitingIn(table(), local),
   }
 }
 
 /** Of the sockets with this local address; null when there is none. */
 export function dropsIn(table: string, local: string): number | null {
-  let drops: number | null = null
+  return sumOf(table, local, (columns) => Number(columns[12]))
+}
+
+/** The same of their receive queues, bytes. */
+export function waitingIn(table: string, local: string): number | null {
+  return sumOf(table, local, (columns) => Number.parseInt(columns[4]!.split(':')[1] ?? '', 16))
+}
+
+function sumOf(table: string, local: string, figure: (columns: readonly string[]) => number): number | null {
+  let sum: number | null = null
   for (const line of table.split('\n')) {
     const columns = line.trim().split(/\s+/)
     if (columns[1] !== local || columns.length < 13) continue
-    drops = (drops ?? 0) + Number(columns[12])
+    sum = (sum ?? 0) + figure(columns)
   }
-  return drops
+  return sum
 }
 
 /** Words are printed as the processor holds them: little-endian on all that Node runs on but s390x, where this finds nothing. */

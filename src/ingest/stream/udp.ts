@@ -32,8 +32,8 @@ export interface UdpOptions {
   readonly what: string
   readonly gate: { readonly closed: boolean }
   readonly receiveBufferBytes: number
-  /** One datagram and the address of its sender. Not called while the gate is closed. */
-  readonly onDatagram: (bytes: Buffer, host: string) => void
+  /** One datagram, `bytes[start … end)`, and the address of its sender. Not called while the gate is closed. */
+  readonly onDatagram: (bytes: Buffer, start: number, end: number, host: string) => void
   readonly log: Log
 }
 
@@ -63,7 +63,7 @@ export function createUdpListener(options: UdpOptions): UdpListener {
     counters.datagrams++
     counters.bytes += bytes.length
     if (gate.closed) counters.droppedFull++
-    else onDatagram(bytes, remote.family === 'IPv6' ? plain(remote.address) : remote.address)
+    else onDatagram(bytes, 0, bytes.length, remote.family === 'IPv6' ? plain(remote.address) : remote.address)
   }
   return {
     get address() {

@@ -117,7 +117,8 @@ class Receiver implements SyslogReceiver {
     this.#senders = createGenerations(this.#limits.sendersMax)
     const { udp, tcp, tls, access, gate, log } = options
     const { receiveBufferBytes } = this.#limits
-    const onDatagram = (bytes: Buffer, host: string): void => this.#onDatagram(bytes, host)
+    const onDatagram = (bytes: Buffer, start: number, end: number, host: string): void =>
+      this.#onDatagram(bytes.subarray(start, end), host)
     this.#udp =
       udp === ''
         ? null

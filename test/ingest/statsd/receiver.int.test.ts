@@ -1,16 +1,23 @@
 import { execFile } from 'node:child_process'
 import { createSocket, type Socket } from 'node:dgram'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, onTestFinished, test } from 'vitest'
+import { childrenOf } from '../../../bench/support/process-figures.ts'
 import type { Gate } from '../../../src/ingest/grpc/index.ts'
 import { createStatsdReceiver, type StatsdOptions, type StatsdReceiver } from '../../../src/ingest/statsd/receiver.ts'
+import { createKernelDrops } from '../../../src/ingest/stream/kernel-drops.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { createMemoryMetrics } from '../../support/memory-metrics.ts'
 
+/** Who reads a UDP socket: this process, or one of its own. */
+const READERS = [
+  ['here', false],
+  ['by a process of its own', true],
+] as const
 const LOCAL = { host: '127.0.0.1', port: 0 }
 
 function openGate(): Gate & { set(closed: boolean): void } {
@@ -48,6 +55,14 @@ async function setUp(options: Partial<StatsdOptions> = {}) {
   return { receiver, memory, gate, value: (key: string) => memory.series.get(key)?.value }
 }
 
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
 function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'sidecast-statsd-'))
   onTestFinished(() => rmSync(path, { recursive: true, force: true }))
@@ -69,21 +84,24 @@ async function sendUdp(port: number, texts: readonly string[]): Promise<void> {
   socket.close()
 }
 
-test('UDP: datagrams of one and of many lines, from any port, are the same metrics', async () => {
-  const { receiver, value, memory } = await setUp({ udp: LOCAL })
-  const port = portOf(receiver.addresses.statsdUdp)
-  await sendUdp(port, ['envoy.server.live:1|g', 'a:1|c\na:2|c\nbad\na:3|c'])
-  await sendUdp(port, ['a:4|c'])
-  await until(() => receiver.counters.udp!.datagrams === 3)
-  await receiver.stop(AbortSignal.timeout(1000))
-  expect(value('a{}')).toBe(10)
-  expect(value('envoy_server_live{}')).toBe(1)
-  expect(memory.series.get('a{}')!.identity.instance).toBe('127.0.0.1')
-  expect(receiver.counters.udp!.receiveBufferBytes).toBeGreaterThanOrEqual(1 << 20)
-})
+test.each(READERS)(
+  'UDP %s: datagrams of one and of many lines, from any port, are the same metrics',
+  async (_, udpProcess) => {
+    const { receiver, value, memory } = await setUp({ udp: LOCAL, udpProcess })
+    const port = portOf(receiver.addresses.statsdUdp)
+    await sendUdp(port, ['envoy.server.live:1|g', 'a:1|c\na:2|c\nbad\na:3|c'])
+    await sendUdp(port, ['a:4|c'])
+    await until(() => receiver.counters.udp!.datagrams === 3)
+    await receiver.stop(AbortSignal.timeout(1000))
+    expect(value('a{}')).toBe(10)
+    expect(value('envoy_server_live{}')).toBe(1)
+    expect(memory.series.get('a{}')!.identity.instance).toBe('127.0.0.1')
+    expect(receiver.counters.udp!.receiveBufferBytes).toBeGreaterThanOrEqual(1 << 20)
+  },
+)
 
-test('UDP: a socket for both families tells senders by their own address', async () => {
-  const { receiver, memory } = await setUp({ udp: { host: '::', port: 0 } })
+test.each(READERS)('UDP %s: a socket for both families tells senders by their own address', async (_, udpProcess) => {
+  const { receiver, memory } = await setUp({ udp: { host: '::', port: 0 }, udpProcess })
   const port = portOf(receiver.addresses.statsdUdp)
   await sendUdp(port, ['a:1|c'])
   const socket = createSocket('udp6')
@@ -97,8 +115,8 @@ test('UDP: a socket for both families tells senders by their own address', async
   ])
 })
 
-test('UDP: what the kernel drops is counted to the datagram', async () => {
-  const { receiver } = await setUp({ udp: LOCAL, receiveBufferBytes: 4096 })
+test.each(READERS)('UDP %s: what the kernel drops is counted to the datagram', async (_, udpProcess) => {
+  const { receiver } = await setUp({ udp: LOCAL, receiveBufferBytes: 4096, udpProcess })
   const port = portOf(receiver.addresses.statsdUdp)
   // Another process sends while this one is kept from reading.
   const sent = 20_000
@@ -113,13 +131,45 @@ test('UDP: what the kernel drops is counted to the datagram', async () => {
   expect(receiver.counters.lines.lines).toBe(datagrams)
 })
 
-test('UDP: while the journal is full, datagrams are dropped and counted', async () => {
-  const { receiver, gate } = await setUp({ udp: LOCAL })
+test.each(READERS)('UDP %s: while the journal is full, datagrams are dropped and counted', async (_, udpProcess) => {
+  const { receiver, gate } = await setUp({ udp: LOCAL, udpProcess })
   gate.set(true)
   await sendUdp(portOf(receiver.addresses.statsdUdp), ['a:1|c', 'a:1|c'])
   await until(() => receiver.counters.udp!.datagrams === 2)
   expect(receiver.counters.udp!.droppedFull).toBe(2)
   expect(receiver.counters.lines.lines).toBe(0)
+})
+
+test('UDP by a process of its own: empty and large datagrams, and any number of them', async () => {
+  const { receiver, value, memory } = await setUp({ udp: LOCAL, udpProcess: true, receiveBufferBytes: 8 << 20 })
+  const port = portOf(receiver.addresses.statsdUdp)
+  const many = Array.from({ length: 5000 }, () => 'b:1|c').join('\n')
+  await sendUdp(port, ['', many, 'c:1|c'])
+  const two = Array.from({ length: 3000 }, (_, k) => `d:1|c\ne:${k}|g`)
+  await sendUdp(port, two)
+  await until(() => receiver.counters.udp!.datagrams === 3003)
+  await receiver.stop(AbortSignal.timeout(5000))
+  expect(['b{}', 'c{}', 'd{}', 'e{}'].map(value)).toEqual([5000, 1, 3000, 2999])
+  expect(memory.series.get('e{}')!.identity.instance).toBe('127.0.0.1')
+  expect(receiver.counters.lines.rejected.size).toBe(0)
+  expect(receiver.counters.udp).toMatchObject({ droppedByKernel: 0, bytes: many.length + 5 + two.join('').length })
+})
+
+test('UDP by a process of its own: should it end, it comes back on the same port', async () => {
+  const { receiver, value } = await setUp({ udp: LOCAL, udpProcess: true })
+  const port = portOf(receiver.addresses.statsdUdp)
+  await sendUdp(port, ['a:1|c'])
+  await until(() => receiver.counters.udp!.datagrams === 1)
+  const readers = childrenOf(process.pid).filter((pid) => commandOf(pid).includes('udp-reader-child'))
+  expect(readers).toHaveLength(1)
+  process.kill(readers[0]!, 'SIGKILL')
+  await until(() => childrenOf(process.pid).some((pid) => pid !== readers[0] && commandOf(pid).includes(`\0${port}\0`)))
+  await until(() => createKernelDrops('127.0.0.1', port).read() !== null)
+  await sendUdp(port, ['a:2|c'])
+  await until(() => receiver.counters.udp!.datagrams === 2)
+  await receiver.stop(AbortSignal.timeout(5000))
+  expect(value('a{}')).toBe(3)
+  expect(receiver.counters.udp).toMatchObject({ restarts: 1, droppedByKernel: 0 })
 })
 
 test('TCP: lines cut anywhere, a line without an end, a line too long; a bad one never ends the connection', async () => {
