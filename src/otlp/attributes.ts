@@ -1,5 +1,5 @@
+import { BackWriter } from '../lib/back-writer.ts'
 import type { Dictionary, NativeBlockColumns } from '../pipeline/segment-reader.ts'
-import { BackWriter } from './back-writer.ts'
 
 /**
  * Attributes (`KeyValue` of opentelemetry.proto.common.v1) as bytes: the whole field, tag and length included, so that a

@@ -1,6 +1,6 @@
+import type { BackWriter } from '../lib/back-writer.ts'
 import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { attribute, keyOf, LOG_ATTRIBUTE, writeCount } from './attributes.ts'
-import type { BackWriter } from './back-writer.ts'
 import { createRowAttributes, type RowAttributes, readFacts } from './row-attributes.ts'
 import { RowIds, wordsOf } from './row-ids.ts'
 

@@ -1,3 +1,4 @@
+import type { BackWriter } from '../lib/back-writer.ts'
 import type { NativeBlockColumns, TextMap } from '../pipeline/segment-reader.ts'
 import {
   type AttributeValue,
@@ -10,7 +11,6 @@ import {
   writeCount,
   writeText,
 } from './attributes.ts'
-import type { BackWriter } from './back-writer.ts'
 import { flagNames, grpcStatusName, protocolVersion, splitAuthority } from './semantic.ts'
 
 /**

@@ -1,6 +1,6 @@
+import { BackWriter } from '../lib/back-writer.ts'
 import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { NONE } from './attributes.ts'
-import { BackWriter } from './back-writer.ts'
 import { createLogEncoder } from './log-encoder.ts'
 import { BlockResources } from './resource.ts'
 import { SCHEMA_URL } from './semantic.ts'

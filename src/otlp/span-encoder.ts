@@ -1,7 +1,7 @@
+import type { BackWriter } from '../lib/back-writer.ts'
 import { FLAG_OM_BIT, PHASES, POINTS, phasesInto } from '../model/phases.ts'
 import type { NativeBlockColumns } from '../pipeline/segment-reader.ts'
 import { attribute, EVENT_ATTRIBUTE, keyOf, NONE, SPAN_ATTRIBUTE, writeCount } from './attributes.ts'
-import type { BackWriter } from './back-writer.ts'
 import { createRowAttributes, type RowAttributes, readFacts, rpcMethod } from './row-attributes.ts'
 import { RowIds, wordsOf } from './row-ids.ts'
 import { GRPC_SERVER_ERRORS, grpcStatusName } from './semantic.ts'

@@ -1,4 +1,4 @@
-import { BackWriter } from './back-writer.ts'
+import { BackWriter } from '../lib/back-writer.ts'
 import type { ExportRequest } from './row-requests.ts'
 
 /**

@@ -1,7 +1,10 @@
+import { BackWriter } from '../../lib/back-writer.ts'
 import type { Answer } from './export.ts'
-import { ReverseWriter } from './reverse-writer.ts'
 
 /** Answers on the wire, in protobuf and in JSON. */
+
+/** Tags: fields #1 as a number and as a message, #2 as a text. */
+const [NUMBER, PARTIAL_SUCCESS, MESSAGE] = [0x08, 0x0a, 0x12]
 
 /**
  * Export…ServiceResponse: `partial_success` #1 {`rejected_…` #1 int64, `error_message` #2}. The three of them have the same
@@ -9,11 +12,11 @@ import { ReverseWriter } from './reverse-writer.ts'
  */
 export function encodeResponse(answer: Extract<Answer, { status: 'ok' }>): Buffer {
   if (answer.rejected === 0) return Buffer.alloc(0)
-  const writer = new ReverseWriter(256)
-  writer.text(2, answer.message)
+  const writer = new BackWriter(256)
+  writer.text(MESSAGE, answer.message)
   writer.varint(answer.rejected)
-  writer.tag(1, 0)
-  writer.delimited(1, 0)
+  writer.byte(NUMBER)
+  writer.end(PARTIAL_SUCCESS, 0)
   return writer.take()
 }
 
@@ -28,9 +31,9 @@ export function jsonResponse(signal: keyof typeof REJECTED_NAMES, answer: Extrac
 
 /** google.rpc.Status: `code` #1, `message` #2. */
 export function encodeStatus(code: number, message: string): Buffer {
-  const writer = new ReverseWriter(256)
-  writer.text(2, message)
+  const writer = new BackWriter(256)
+  writer.text(MESSAGE, message)
   writer.varint(code)
-  writer.tag(1, 0)
+  writer.byte(NUMBER)
   return writer.take()
 }

@@ -1,5 +1,5 @@
+import { BackWriter } from '../../lib/back-writer.ts'
 import { ENUM_NAMES, type Field, type Message, REQUESTS, type Scalar, type Signal } from './messages.ts'
-import { ReverseWriter } from './reverse-writer.ts'
 
 /**
  * OTLP in JSON, turned into OTLP in protobuf, so that there is one decoder. The rules are those of the proto3 JSON
@@ -20,7 +20,7 @@ export function jsonToProtobuf(signal: Signal, text: string): JsonResult {
   } catch {
     return { ok: false, reason: 'malformed', message: 'the body is not JSON' }
   }
-  const writer = new ReverseWriter()
+  const writer = new BackWriter(4096)
   try {
     writeMessage(writer, REQUESTS[signal], value, '$', 0)
   } catch (error) {
@@ -40,7 +40,7 @@ class Refused extends Error {
   }
 }
 
-function writeMessage(writer: ReverseWriter, message: Message, value: unknown, path: string, depth: number): void {
+function writeMessage(writer: BackWriter, message: Message, value: unknown, path: string, depth: number): void {
   if (depth > DEPTH_MAX) throw new Refused('too_deep', `${shortened(path)} is nested deeper than ${DEPTH_MAX} levels`)
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'an object')
   const entries = Object.entries(value)
@@ -52,7 +52,7 @@ function writeMessage(writer: ReverseWriter, message: Message, value: unknown, p
   }
 }
 
-function writeField(writer: ReverseWriter, field: Field, value: unknown, path: string, depth: number): void {
+function writeField(writer: BackWriter, field: Field, value: unknown, path: string, depth: number): void {
   if (field.repeated === undefined) {
     writeValue(writer, field, value, path, depth)
     return
@@ -64,21 +64,23 @@ function writeField(writer: ReverseWriter, field: Field, value: unknown, path: s
     else writeValue(writer, field, value[k], `${path}[${k}]`, depth)
   }
   // Numbers are packed. OTLP has no repeated texts outside AnyValue.
-  if (typeof field.type === 'string') writer.delimited(field.number, from)
+  if (typeof field.type === 'string') writer.endFar(tagOf(field, 2), from)
 }
 
-function writeValue(writer: ReverseWriter, field: Field, value: unknown, path: string, depth: number): void {
+function writeValue(writer: BackWriter, field: Field, value: unknown, path: string, depth: number): void {
   const from = writer.length
   if (typeof field.type === 'string') {
     writeScalar(writer, field.type, value, path)
     const wireType = WIRE_TYPES[field.type]
-    if (wireType === 2) writer.delimited(field.number, from)
-    else writer.tag(field.number, wireType)
+    if (wireType === 2) writer.endFar(tagOf(field, 2), from)
+    else writer.varint(tagOf(field, wireType))
     return
   }
   writeMessage(writer, field.type(), value, path, depth + 1)
-  writer.delimited(field.number, from)
+  writer.endFar(tagOf(field, 2), from)
 }
+
+const tagOf = (field: Field, wireType: number): number => field.number * 8 + wireType
 
 const WIRE_TYPES: Readonly<Record<Scalar, 0 | 1 | 2 | 5>> = {
   string: 2,
@@ -96,19 +98,19 @@ const WIRE_TYPES: Readonly<Record<Scalar, 0 | 1 | 2 | 5>> = {
   double: 1,
 }
 
-function writeScalar(writer: ReverseWriter, type: Scalar, value: unknown, path: string): void {
+function writeScalar(writer: BackWriter, type: Scalar, value: unknown, path: string): void {
   switch (type) {
     case 'string':
       if (typeof value !== 'string') throw wrong(path, 'a string')
-      writer.bytes(Buffer.from(value, 'utf8'))
+      writer.raw(Buffer.from(value))
       break
     case 'id':
       if (typeof value !== 'string' || value.length % 2 !== 0 || !HEX.test(value)) throw wrong(path, 'hexadecimal')
-      writer.bytes(Buffer.from(value, 'hex'))
+      writer.raw(Buffer.from(value, 'hex'))
       break
     case 'bytes':
       if (typeof value !== 'string' || !BASE64.test(value)) throw wrong(path, 'base64')
-      writer.bytes(Buffer.from(value, 'base64'))
+      writer.raw(Buffer.from(value, 'base64'))
       break
     case 'bool':
       if (typeof value !== 'boolean') throw wrong(path, 'true or false')
@@ -119,7 +121,7 @@ function writeScalar(writer: ReverseWriter, type: Scalar, value: unknown, path: 
       break
     case 'enum': {
       const number = typeof value === 'string' ? (ENUM_NAMES.get(value) ?? value) : value
-      writer.varint(integerOf(number, -(2n ** 31n), 2n ** 31n - 1n, path))
+      writer.varint64(integerOf(number, -(2n ** 31n), 2n ** 31n - 1n, path))
       break
     }
     case 'sint32': {
@@ -128,22 +130,22 @@ function writeScalar(writer: ReverseWriter, type: Scalar, value: unknown, path: 
       break
     }
     case 'uint32':
-      writer.varint(integerOf(value, 0n, 2n ** 32n - 1n, path))
+      writer.varint64(integerOf(value, 0n, 2n ** 32n - 1n, path))
       break
     case 'fixed32':
       writer.fixed32(Number(integerOf(value, 0n, 2n ** 32n - 1n, path)))
       break
     case 'int64':
-      writer.varint(integerOf(value, -(2n ** 63n), 2n ** 63n - 1n, path))
+      writer.varint64(integerOf(value, -(2n ** 63n), 2n ** 63n - 1n, path))
       break
     case 'uint64':
-      writer.varint(integerOf(value, 0n, 2n ** 64n - 1n, path))
+      writer.varint64(integerOf(value, 0n, 2n ** 64n - 1n, path))
       break
     case 'fixed64':
-      writer.fixed64(integerOf(value, 0n, 2n ** 64n - 1n, path))
+      writer.bits64(integerOf(value, 0n, 2n ** 64n - 1n, path))
       break
     case 'sfixed64':
-      writer.fixed64(integerOf(value, -(2n ** 63n), 2n ** 63n - 1n, path))
+      writer.bits64(integerOf(value, -(2n ** 63n), 2n ** 63n - 1n, path))
       break
   }
 }

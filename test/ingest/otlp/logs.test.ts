@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { createPreset } from '../../../src/ingest/lines/presets/index.ts'
-import { ReverseWriter } from '../../../src/ingest/otlp/reverse-writer.ts'
+import { BackWriter } from '../../../src/lib/back-writer.ts'
 import type { ReadRow } from '../../support/native-rows.ts'
 import {
   attributesOf,
@@ -376,10 +376,10 @@ describe('who sent it', () => {
     const first = logRequest({ timeUnixNano: TIME, attributes: attributesOf(CODE) }, {})
     const resource = otlp('logs', { resourceLogs: [{ resource: { attributes: attributesOf(ENVOY_LABELS) } }] })
     // The fields of the second ResourceLogs behind those of the first: protobuf merges nothing here, the last one counts.
-    const writer = new ReverseWriter()
-    writer.bytes(resource.subarray(2))
-    writer.bytes(first.subarray(2))
-    writer.delimited(1, 0)
+    const writer = new BackWriter()
+    writer.raw(resource.subarray(2))
+    writer.raw(first.subarray(2))
+    writer.end(0x0a, 0)
     const request = writer.take()
     decoding.decoders.logs.decode(request, 0, request.length, SENDER)
     decoding.writing.writer.commit()

@@ -2,8 +2,8 @@
  * Writes protobuf from the end to the start: a message is complete when its length is to be written, so nothing is
  * measured beforehand and nothing moved. Fields and items are given last first.
  *
- * The hot path of the adapter: numbers are doubles or pairs of 32-bit words, never bigints, and what repeats is given as
- * bytes that were encoded once.
+ * For the hot path of an adapter: numbers are doubles or pairs of 32-bit words, never bigints, and what repeats is given as
+ * bytes that were encoded once. What takes bigints is for cold paths: answers, and JSON that is turned into protobuf.
  */
 export class BackWriter {
   #bytes: Buffer
@@ -59,6 +59,16 @@ export class BackWriter {
     this.#bytes[this.#at + length - 1] = rest
   }
 
+  /** A whole number of 64 bits; negative ones as their two's complement. */
+  varint64(value: bigint): void {
+    const bits = BigInt.asUintN(64, value)
+    let groups = 1
+    while (bits >> BigInt(7 * groups) > 0n) groups++
+    for (let k = groups - 1; k >= 0; k--) {
+      this.byte(Number((bits >> BigInt(7 * k)) & 127n) | (k === groups - 1 ? 0 : 128))
+    }
+  }
+
   /** sint32. */
   zigzag(value: number): void {
     this.varint(value < 0 ? -2 * value - 1 : 2 * value)
@@ -74,6 +84,12 @@ export class BackWriter {
   fixed64(low: number, high: number): void {
     this.fixed32(high)
     this.fixed32(low)
+  }
+
+  bits64(value: bigint): void {
+    this.#room(8)
+    this.#at -= 8
+    this.#bytes.writeBigUInt64LE(BigInt.asUintN(64, value), this.#at)
   }
 
   /** A whole number ≥ 0 below 2^53 as 64 bits. */
@@ -128,7 +144,7 @@ export class BackWriter {
     this.byte(tag)
   }
 
-  /** The same for a tag of two bytes: fields from 16 on. */
+  /** The same for a tag of any size: fields from 16 on. */
   endFar(tag: number, from: number): void {
     this.varint(this.length - from)
     this.varint(tag)
