@@ -20,7 +20,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   freshness: "from Envoy's flush to an answer: --rate 20000",
   fairness: 'how old one noisy sender makes the rows of others: --times 20, or max',
   'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',
-  statsd: 'StatsD lines into the journal: [--udp] [--dogstatsd] [--malformed] --rate 200000',
+  statsd: 'StatsD lines into the journal: [--udp [--process] [--senders 2]] [--dogstatsd] [--malformed] --rate 200000',
   scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
   wavefront: 'requests into the lines of an interval, and into spans: --rows 200000',
   'mesh-scrape': 'a scrape of /metrics/mesh over HTTP, in each form: --series 100000',
