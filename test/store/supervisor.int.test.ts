@@ -145,19 +145,21 @@ describe('a store process that is killed', () => {
     })
     await writer.command({ query: 'CREATE TABLE t (id UInt64) ENGINE = MergeTree ORDER BY id' })
     const loads = [load(store, 't', 0), load(store, 't', 1_000_000)]
+    const accepted = () => loads.flatMap((one) => one.accepted)
     for (let kill = 1; kill <= KILLS; kill++) {
+      // Something has come through, on a slow machine too.
+      const before = accepted().length
+      await until(() => accepted().length >= before + 5, 60_000)
       await sleep(random() * 600)
       process.kill(store.pid!, 'SIGKILL')
-      await until(() => store.restarts === kill && store.state === 'ready', 20_000)
+      await until(() => store.restarts === kill && store.state === 'ready', 60_000)
     }
     await Promise.all(loads.map((one) => one.stop()))
     expect([store.url, restarts], `SEED=${seed}`).toEqual([url, KILLS])
     const result = await reader.query({ query: 'SELECT id, count() AS n FROM t GROUP BY id', format: 'JSONEachRow' })
     const stored = new Map((await result.json<{ id: number; n: number }>()).map(({ id, n }) => [Number(id), Number(n)]))
-    const accepted = loads.flatMap((one) => one.accepted)
-    expect(accepted.length, `SEED=${seed}`).toBeGreaterThan(20)
     expect(
-      accepted.filter((id) => stored.get(id) !== 2),
+      accepted().filter((id) => stored.get(id) !== 2),
       `SEED=${seed}`,
     ).toEqual([])
     // An insert is all or nothing.
