@@ -10,6 +10,7 @@ import {
   type RecordBatch,
 } from './driver.ts'
 import { hasCode, type Membership, NOBODY, PlatformaticOffsets } from './platformatic-offsets.ts'
+import { PlatformaticRefusals } from './platformatic-refusals.ts'
 
 /**
  * `@platformatic/kafka` behind the interface. Of its consumer the group is used, and single fetches; where each partition
@@ -47,6 +48,7 @@ class PlatformaticDriver implements KafkaDriver {
   readonly #consumer: Consumer
   readonly #admin: Admin
   readonly #offsets: PlatformaticOffsets
+  readonly #refusals = new PlatformaticRefusals()
   readonly #stopping = new AbortController()
   #handlers: KafkaHandlers | undefined
   #loop: Promise<void> = Promise.resolve()
@@ -65,6 +67,7 @@ class PlatformaticDriver implements KafkaDriver {
     const { sasl, tls, clientId, brokers } = options
     const base = {
       clientId,
+      context: this.#refusals.context,
       bootstrapBrokers: [...brokers],
       retries: 3,
       retryDelay: 250,
@@ -96,7 +99,9 @@ class PlatformaticDriver implements KafkaDriver {
   async start(handlers: KafkaHandlers): Promise<void> {
     this.#handlers = handlers
     const { topics } = this.#options
-    await this.#admin.metadata({ topics: [...topics] })
+    await this.#admin.metadata({ topics: [...topics] }).catch((error: unknown) => {
+      throw this.#refusals.explain(error)
+    })
     for (const topic of topics) this.#consumer.topics.track(topic)
     this.#loop = this.#run(handlers)
   }
@@ -114,6 +119,7 @@ class PlatformaticDriver implements KafkaDriver {
   async close(): Promise<void> {
     await this.leave()
     await this.#admin.close().catch((error: unknown) => this.#failed('close', error))
+    this.#refusals.close()
   }
 
   async commit(positions: readonly CommittedPosition[]): Promise<'ok' | 'fenced'> {
@@ -319,8 +325,11 @@ class PlatformaticDriver implements KafkaDriver {
     const count = (this.errors.get(what) ?? 0) + 1
     this.errors.set(what, count)
     // The first one and each power of two: a broker that is away for an hour is not news every second.
-    if ((count & (count - 1)) === 0)
-      this.#options.log.warn({ what, count, error }, 'Kafka: a request failed; trying again')
+    if ((count & (count - 1)) !== 0) return
+    this.#options.log.warn(
+      { what, count, error: this.#refusals.explain(error) },
+      'Kafka: a request failed; trying again',
+    )
   }
 
   #sleep(ms: number): Promise<void> {

@@ -1,4 +1,5 @@
 import { Admin, findErrorBy } from '@platformatic/kafka'
+import { PlatformaticRefusals } from './platformatic-refusals.ts'
 import { openSender, type PlatformaticSender, RETRIES, RETRY_MS } from './platformatic-sender.ts'
 import { bytesOf, type KafkaProducer, type KafkaProducerOptions, type OutRecord, RecordTooLarge } from './producer.ts'
 
@@ -16,6 +17,7 @@ class PlatformaticProducer implements KafkaProducer {
   readonly #options: KafkaProducerOptions
   readonly #base: ConstructorParameters<typeof Admin>[0]
   readonly #partitions = new Map<string, number>()
+  readonly #refusals = new PlatformaticRefusals()
   #sender: PlatformaticSender | null = null
   #closed = false
 
@@ -24,6 +26,7 @@ class PlatformaticProducer implements KafkaProducer {
     const { clientId, brokers, tls, sasl } = options
     this.#base = {
       clientId,
+      context: this.#refusals.context,
       bootstrapBrokers: [...brokers],
       retries: RETRIES,
       retryDelay: RETRY_MS,
@@ -50,6 +53,8 @@ class PlatformaticProducer implements KafkaProducer {
       if (!count) throw new Error(`the topic ${topic} has no partitions yet`)
       this.#partitions.set(topic, count)
       return count
+    } catch (error) {
+      throw this.#refusals.explain(error)
     } finally {
       await admin.close().catch(() => {})
     }
@@ -64,13 +69,14 @@ class PlatformaticProducer implements KafkaProducer {
       this.failures++
       await this.#discard()
       if (tooLarge(error)) throw new RecordTooLarge(bytesOf(records), error)
-      throw error
+      throw this.#refusals.explain(error)
     }
   }
 
   async close(): Promise<void> {
     this.#closed = true
     await this.#discard()
+    this.#refusals.close()
   }
 
   async #discard(): Promise<void> {

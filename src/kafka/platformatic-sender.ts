@@ -33,7 +33,7 @@ export interface PlatformaticSender {
 
 export type SenderBase = Pick<
   ProducerOptions<Buffer, Buffer, Buffer, Buffer>,
-  'clientId' | 'bootstrapBrokers' | 'retries' | 'retryDelay' | 'requestTimeout' | 'tls' | 'sasl'
+  'clientId' | 'context' | 'bootstrapBrokers' | 'retries' | 'retryDelay' | 'requestTimeout' | 'tls' | 'sasl'
 >
 
 export const RETRIES = 3
@@ -79,11 +79,12 @@ class Sender implements PlatformaticSender {
   readonly #batches = new RecordBatches()
 
   constructor(client: Producer, base: SenderBase, origin: Origin) {
-    const { clientId, requestTimeout, tls, sasl } = base
+    const { clientId, context, requestTimeout, tls, sasl } = base
     this.#client = client
     this.#requestMs = Number(requestTimeout)
     this.#origin = origin
     this.#pool = new ConnectionPool(clientId, {
+      context,
       requestTimeout: this.#requestMs,
       ...(tls === undefined ? {} : { tls }),
       ...(sasl === undefined ? {} : { sasl }),

@@ -11,6 +11,9 @@ import { java, kafka } from './programs.ts'
 export interface KafkaBroker {
   /** `127.0.0.1:port`. */
   readonly address: string
+  /** With `secure`: TLS that asks for certificates, and TLS where a user has to say who it is. */
+  readonly tls: string
+  readonly sasl: string
   createTopic(topic: string, partitions: number): Promise<void>
   topics(): Promise<string[]>
   send(topic: string, messages: readonly KafkaMessage[], compression?: kafkajs.CompressionTypes): Promise<void>
@@ -37,19 +40,56 @@ export interface Detour {
   readonly advertise: number
 }
 
-export async function startKafka(options: { readonly detour?: Detour } = {}): Promise<KafkaBroker> {
+/** Listeners for clients that have to show who they are. */
+export interface SecureListeners {
+  /** A PEM file with certificate and key, and one with the authority of clients. */
+  readonly keystore: string
+  readonly truststore: string
+  /** Known by this password, for every mechanism. */
+  readonly user: string
+  readonly password: string
+}
+
+export interface KafkaBrokerOptions {
+  readonly detour?: Detour
+  readonly secure?: SecureListeners
+}
+
+export async function startKafka(options: KafkaBrokerOptions = {}): Promise<KafkaBroker> {
   registerCodecs()
   const libs = await kafka()
   const jvm = await java()
   const dir = mkdtempSync(join(tmpdir(), 'sidecast-kafka-'))
   const [port, controller] = [await freePort(), await freePort()]
-  const address = `127.0.0.1:${port}`
+  const [address, tls, sasl] = [port, await freePort(), await freePort()].map((one) => `127.0.0.1:${one}`) as [
+    string,
+    string,
+    string,
+  ]
+  const { detour, secure } = options
   const properties = join(dir, 'server.properties')
-  writeFileSync(properties, propertiesOf(dir, address, controller, options.detour))
+  const security = secure === undefined ? '' : securityOf(secure)
+  const more = [
+    ...(detour === undefined
+      ? []
+      : [{ name: 'DETOUR', listen: `127.0.0.1:${detour.listen}`, advertise: `127.0.0.1:${detour.advertise}` }]),
+    ...(secure === undefined
+      ? []
+      : [
+          { name: 'SSL', listen: tls },
+          { name: 'SASL_SSL', listen: sasl },
+        ]),
+  ]
+  writeFileSync(properties, propertiesOf({ dir, address, controller, more }) + security)
   const common = ['-XX:+UseSerialGC', '-Xshare:auto', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error']
   const classPath = ['-cp', join(libs, '*')]
   const format = ['-Xmx128m', ...common, ...classPath, 'kafka.tools.StorageTool']
-  await ended(spawn(jvm, [...format, 'format', '-t', CLUSTER_ID, '-c', properties], { stdio: 'ignore' }))
+  const users = SCRAM.flatMap((mechanism) =>
+    secure === undefined
+      ? []
+      : ['--add-scram', `${mechanism}=[name=${secure.user},password=${secure.password},iterations=4096]`],
+  )
+  await ended(spawn(jvm, [...format, 'format', '-t', CLUSTER_ID, '-c', properties, ...users], { stdio: 'ignore' }))
   const launch = () =>
     spawn(jvm, ['-Xms128m', '-Xmx512m', ...common, ...classPath, 'kafka.Kafka', properties], { stdio: 'ignore' })
 
@@ -75,6 +115,8 @@ export async function startKafka(options: { readonly detour?: Detour } = {}): Pr
   await connect()
   return {
     address,
+    tls,
+    sasl,
     async createTopic(topic, numPartitions) {
       await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1 }], waitForLeaders: false })
       // A moment passes before the broker knows what its controller has made.
@@ -116,14 +158,42 @@ export async function startKafka(options: { readonly detour?: Detour } = {}): Pr
   }
 }
 
-const propertiesOf = (dir: string, address: string, controller: number, detour: Detour | undefined): string => `
+interface Listener {
+  readonly name: string
+  readonly listen: string
+  readonly advertise?: string
+}
+
+interface BrokerProperties {
+  readonly dir: string
+  readonly address: string
+  readonly controller: number
+  readonly more: readonly Listener[]
+}
+
+const SCRAM = ['SCRAM-SHA-256', 'SCRAM-SHA-512'] as const
+
+/** PEM files as they are: https://cwiki.apache.org/confluence/display/KAFKA/KIP-651 */
+const securityOf = ({ keystore, truststore, user, password }: SecureListeners): string => `
+ssl.keystore.type=PEM
+ssl.keystore.location=${keystore}
+ssl.truststore.type=PEM
+ssl.truststore.location=${truststore}
+listener.name.ssl.ssl.client.auth=required
+listener.name.sasl_ssl.ssl.client.auth=none
+sasl.enabled.mechanisms=PLAIN,${SCRAM.join(',')}
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_${user}="${password}";
+${SCRAM.map((name) => `listener.name.sasl_ssl.${name.toLowerCase()}.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;`).join('\n')}
+`
+
+const propertiesOf = ({ dir, address, controller, more }: BrokerProperties): string => `
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controller}
-listeners=PLAINTEXT://${address},CONTROLLER://127.0.0.1:${controller}${detour === undefined ? '' : `,DETOUR://127.0.0.1:${detour.listen}`}
-advertised.listeners=PLAINTEXT://${address}${detour === undefined ? '' : `,DETOUR://127.0.0.1:${detour.advertise}`}
+listeners=PLAINTEXT://${address},CONTROLLER://127.0.0.1:${controller}${more.map(({ name, listen }) => `,${name}://${listen}`).join('')}
+advertised.listeners=PLAINTEXT://${address}${more.map(({ name, listen, advertise = listen }) => `,${name}://${advertise}`).join('')}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs=${join(dir, 'logs')}
 num.partitions=1

@@ -48,12 +48,15 @@ export async function openKafkaOut(config: KafkaOutConfig, shared: AdapterShared
     stages: [sink, delivery],
     deliveries: [delivery],
     counters: () => {
-      const { records, bytes, batches, tooLarge, batchBytesMax } = sink.counters
+      const { records, bytes, batches, tooLarge, failures, refused, batchBytesMax } = sink.counters
       return {
         records_total: records,
         bytes_total: bytes,
         batches_total: batches,
         batches_too_large_total: tooLarge,
+        failures_total: failures,
+        refused_tls_total: refused.tls,
+        refused_sasl_total: refused.sasl,
         batch_bytes_max: batchBytesMax,
       }
     },

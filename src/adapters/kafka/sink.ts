@@ -1,4 +1,5 @@
 import { bytesOf, type KafkaProducer, type OutRecord, RecordTooLarge } from '../../kafka/producer.ts'
+import { type KafkaRefusal, refusalOf } from '../../kafka/refusal.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Segment } from '../../pipeline/segment.ts'
 import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
@@ -26,6 +27,10 @@ export interface KafkaSinkCounters {
   batches: number
   /** Times that the broker found a batch too large. */
   tooLarge: number
+  /** Attempts that failed for anything else. */
+  failures: number
+  /** Of these: the broker does not trust us, or we do not trust it, by certificate or password. */
+  refused: Record<KafkaRefusal, number>
   /** Bytes of one batch as it is now. */
   batchBytesMax: number
 }
@@ -73,7 +78,8 @@ class Sink implements KafkaSink {
   constructor(options: KafkaSinkOptions) {
     this.#options = options
     const { batchBytesMax } = options
-    this.counters = { segments: 0, records: 0, bytes: 0, batches: 0, tooLarge: 0, batchBytesMax }
+    const refused = { tls: 0, sasl: 0 }
+    this.counters = { segments: 0, records: 0, bytes: 0, batches: 0, tooLarge: 0, failures: 0, refused, batchBytesMax }
   }
 
   async start(): Promise<void> {
@@ -136,7 +142,12 @@ class Sink implements KafkaSink {
 
   #failed(error: unknown): Outcome {
     const failure = error instanceof Error ? error : new Error(String(error))
-    if (!(failure instanceof RecordTooLarge)) return { status: 'retry', error: failure }
+    if (!(failure instanceof RecordTooLarge)) {
+      const refusal = refusalOf(failure)
+      this.counters.failures++
+      if (refusal !== null) this.counters.refused[refusal]++
+      return { status: 'retry', error: failure }
+    }
     // The next segment may be another matter.
     this.counters.batchBytesMax = this.#options.batchBytesMax
     return { status: 'rejected', error: failure }
