@@ -56,8 +56,10 @@ export class Dictionary implements DictionaryView {
   act: Int32Array
   slots: Int32Array
   mask: number
-  /** The code found last by `internLast`. */
+  /** The code found last by `internLast`, and where its text is; a length of −1: none. */
   last = 0
+  lastOffset = 0
+  lastLength = -1
   readonly room: Room
   /** Asked once for every new entry. Set before the first one. */
   classify: Classify | null
@@ -96,7 +98,7 @@ export class Dictionary implements DictionaryView {
   }
 
   reset(): void {
-    this.last = 0
+    this.lastLength = -1
     if (this.count === 1) return
     const used = this.count
     const usedBytes = this.end
@@ -115,7 +117,7 @@ export class Dictionary implements DictionaryView {
    * on newer ones, because `#resize` puts them back in the order of their codes.
    */
   undo(): void {
-    this.last = 0
+    this.lastLength = -1
     const code = --this.count
     const slot = this.#slotOf[code]!
     this.slots.fill(0, slot, slot + SLOT)
@@ -282,10 +284,11 @@ export function intern(d: Dictionary, source: Uint8Array, view: DataView, start:
 
 /** `intern` for columns that hardly change from row to row: tries the value found last first. */
 export function internLast(d: Dictionary, source: Uint8Array, view: DataView, start: number, length: number): number {
-  const last = d.last
-  if (last !== 0 && d.lengths[last] === length && same(d, d.offsets[last]!, source, view, start, length)) return last
+  if (length === d.lastLength && same(d, d.lastOffset, source, view, start, length)) return d.last
   const code = intern(d, source, view, start, length)
   d.last = code
+  d.lastOffset = d.offsets[code]!
+  d.lastLength = code === 0 ? -1 : d.lengths[code]!
   return code
 }
 
