@@ -7,6 +7,7 @@ import { ROLLUP_COLUMNS, ROLLUP_TIME, ROLLUP_TIMES } from '../../../src/model/ro
 import { ROLLUP_KEYS, type RollupTable } from '../../../src/model/schema.ts'
 import type { LatencyAnswer, PhasesAnswer, ServicesAnswer } from '../../../src/query/schemas.ts'
 import type { QueryServer } from '../../../src/query/server.ts'
+import { readOpenSlo } from '../../../src/query/slo/openslo.ts'
 import { silentLog } from '../../../src/telemetry/log.ts'
 import { never, startCuttingProxy } from '../../support/clickhouse.ts'
 import { clockAt, createQueryDatabase, createTestServer, type QueryDatabase } from '../../support/query.ts'
@@ -22,6 +23,24 @@ const [DAY_8, DAY_9, DAY_10] = [8, 9, 10].map((day) => Date.UTC(2026, 0, day) / 
 const RANGE = 'from=2026-01-08T20:17:31.5Z&to=2026-01-11T07:42:07.25Z'
 const [FROM, TO] = [Date.parse('2026-01-08T20:17:31.5Z'), Date.parse('2026-01-11T07:42:07.25Z')]
 
+/** An objective that rollups alone count, in pieces of its own. */
+const part = (where: readonly string[]) => ({ metricSource: { type: 'sidecast', spec: { where } } })
+const { slos: SLOS } = readOpenSlo([
+  {
+    name: 'test.yaml',
+    text: JSON.stringify({
+      apiVersion: 'openslo/v1',
+      kind: 'SLO',
+      metadata: { name: 'available' },
+      spec: {
+        indicator: { spec: { ratioMetric: { total: part([]), good: part(['class!=server_error']) } } },
+        timeWindow: [{ duration: '3d', isRolling: true }],
+        objectives: [{ target: 0.99 }],
+      },
+    }),
+  },
+])
+
 let store: TestStore
 let db: QueryDatabase
 let server: QueryServer
@@ -35,7 +54,7 @@ beforeAll(async () => {
   db = await createQueryDatabase(store, 'days')
   await db.insert(rows.map(storedRow))
   await db.rollUp(START, START + HOURS * 3600)
-  server = createTestServer(db.reader, { clock: clockAt(NOW) })
+  server = createTestServer(db.reader, { clock: clockAt(NOW), slos: { slos: () => SLOS } })
 }, 120_000)
 afterAll(async () => {
   await server?.stop(AbortSignal.timeout(5000))
@@ -82,7 +101,8 @@ async function expectDaysAreTheirHours(): Promise<void> {
 
 /** Answers of every kind, without what tells which tables were read. */
 async function answers() {
-  const figures = <Answer extends { readonly source: string }>({ source: _, ...rest }: Answer) => rest
+  const figures = (answer: unknown): unknown =>
+    JSON.parse(JSON.stringify(answer, (key, value) => (key === 'source' ? undefined : value)))
   const asked = [
     'by=destination_service',
     'by=class,route&view=all',
@@ -95,9 +115,11 @@ async function answers() {
   )
   const services = await ask<ServicesAnswer>(`services?${RANGE}&method=histogram`)
   const phases = await ask<PhasesAnswer>(`phases?${RANGE}&method=histogram&by=destination_service`)
+  const objective = await ask<unknown>('slos/available')
   return {
     sources: new Set([...latency, services, phases].map(({ source }) => source)),
-    figures: [...latency.map(figures), figures(services), figures(phases)],
+    objective: JSON.stringify(objective),
+    figures: [...latency.map(figures), figures(services), figures(phases), figures(objective)],
   }
 }
 
@@ -125,6 +147,7 @@ describe('days', () => {
     await expectDaysAreTheirHours()
     const after = await answers()
     expect(after.sources).toEqual(new Set([ALL]))
+    expect([before, after].map(({ objective }) => objective.includes('latency_1d'))).toEqual([false, true])
     expect(after.figures).toEqual(before.figures)
     expect(await count()).toEqual([counted(), ALL])
     expect(await days.settle(never)).toBe(0)
