@@ -62,7 +62,9 @@ const amount = () => [
 
 async function stageAlone(dir: string): Promise<object> {
   // A young generation of 1 MB, as the product's: `main.ts` keeps it from growing.
-  const child = spawn(process.execPath, ['--max-semi-space-size=1', STAGE, dir], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--max-semi-space-size=1', STAGE, dir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const { grpc } = JSON.parse((await lines.next()).value as string) as { grpc: string }
   await load(grpc, ['--count', values.warm, '--seed', '2'])
