@@ -4,6 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 // `npm test`: the programs the tests need, then lint, types, and every test. The last line is for machines to read.
+interface Step {
+  readonly title: string
+  readonly command: string
+  readonly args: readonly string[]
+  readonly live?: boolean
+}
+
 interface Report {
   readonly numPassedTests: number
   readonly numFailedTests: number
@@ -11,40 +18,38 @@ interface Report {
   readonly success: boolean
 }
 
-function run(title: string, command: string, args: readonly string[]): Promise<boolean> {
-  console.log(`\n── ${title}`)
+/** What takes long says what it does while it does it; what the others say is shown when they have ended. */
+function run({ title, command, args, live = false }: Step): Promise<boolean> {
+  if (live) console.log(`\n── ${title}`)
   return new Promise((done) => {
-    const child = spawn(command, args, { stdio: 'inherit' })
+    const child = spawn(command, args, { stdio: live ? 'inherit' : ['ignore', 'pipe', 'pipe'] })
+    const said: Buffer[] = []
+    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (bytes: Buffer) => said.push(bytes))
+    const end = (good: boolean): void => {
+      if (!live) console.log(`\n── ${title}\n${Buffer.concat(said).toString()}`)
+      if (!good) console.error(`FAILED: ${title}`)
+      done(good)
+    }
     child.on('error', (error) => {
       console.error(`${command}: ${error.message}`)
-      done(false)
+      end(false)
     })
-    child.on('exit', (code) => done(code === 0))
+    child.on('close', (code) => end(code === 0))
   })
 }
 
 const scratch = mkdtempSync(join(tmpdir(), 'sidecast-test-'))
 const reportFile = join(scratch, 'report.json')
-const steps: [string, string, string[]][] = [
-  ['Programs the tests need', process.execPath, ['test/setup.ts']],
-  ['Lint', 'biome', ['check', '.']],
-  ['Types', 'tsc', ['--noEmit']],
-  ['Types of the page', 'tsc', ['-p', 'src/web/page', '--noEmit']],
+const before: Step[] = [
+  { title: 'Programs the tests need', command: process.execPath, args: ['test/setup.ts'], live: true },
+  { title: 'Lint', command: 'biome', args: ['check', '.'] },
+  { title: 'Types', command: 'tsc', args: ['--noEmit'] },
+  { title: 'Types of the page', command: 'tsc', args: ['-p', 'src/web/page', '--noEmit'] },
 ]
-let sound = true
-for (const [title, command, args] of steps) {
-  if (!(await run(title, command, args))) {
-    sound = false
-    console.error(`FAILED: ${title}`)
-  }
-}
-const tested = await run('Tests', 'vitest', [
-  'run',
-  '--reporter=default',
-  '--reporter=json',
-  `--outputFile.json=${reportFile}`,
-  ...process.argv.slice(2),
-])
+const sound = (await Promise.all(before.map(run))).every((good) => good)
+const json = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`]
+const tests = ['run', ...json, ...process.argv.slice(2)]
+const tested = await run({ title: 'Tests', command: 'vitest', args: tests, live: true })
 
 let report: Report | undefined
 try {
