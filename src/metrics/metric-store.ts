@@ -3,7 +3,15 @@ import type { SideSource } from '../pipeline/lane.ts'
 import { add, emptyHistogram, type HistogramState, isValid } from './accumulate.ts'
 import type { Distribution } from './distribution.ts'
 import { SeriesRegistry, type SeriesState } from './series.ts'
-import type { LatestSample, LatestSelector, MetricStore, MetricStoreCounters, Series, SeriesIdentity } from './store.ts'
+import type {
+  Exemplar,
+  LatestSample,
+  LatestSelector,
+  MetricStore,
+  MetricStoreCounters,
+  Series,
+  SeriesIdentity,
+} from './store.ts'
 
 /**
  * The metric store: series in memory, values as rows of `series`, `samples` and `histograms`.
@@ -57,6 +65,7 @@ class Metrics implements MetricStore, SideSource {
   readonly counters: MetricStoreCounters = {
     samples: 0,
     histograms: 0,
+    exemplars: 0,
     series: 0,
     staleMarkers: 0,
     resets: 0,
@@ -80,7 +89,8 @@ class Metrics implements MetricStore, SideSource {
   readonly #series = createTableBuilder('series')
   readonly #samples = createTableBuilder('samples')
   readonly #histograms = createTableBuilder('histograms')
-  readonly builders = [this.#series, this.#samples, this.#histograms] as const
+  readonly #exemplars = createTableBuilder('exemplars')
+  readonly builders = [this.#series, this.#samples, this.#histograms, this.#exemplars] as const
   readonly #seriesColumns = {
     id: this.#series.wide('id'),
     name: this.#series.text('name'),
@@ -117,6 +127,13 @@ class Metrics implements MetricStore, SideSource {
     quantiles: this.#histograms.floats('quantiles'),
     quantileValues: this.#histograms.floats('quantile_values'),
     stale: this.#histograms.number('stale'),
+  }
+
+  readonly #exemplarColumns = {
+    series: this.#exemplars.wide('series'),
+    time: this.#exemplars.wide('time'),
+    value: this.#exemplars.number('value'),
+    labels: this.#exemplars.textMap('labels'),
   }
 
   constructor(options: MetricStoreOptions) {
@@ -247,6 +264,37 @@ class Metrics implements MetricStore, SideSource {
     if (later || fewer) this.#reset(series)
     this.#latest(series, timeMs, state.count)
     series.startMs = state.startMs
+  }
+
+  exemplars(of: Series, exemplars: readonly Exemplar[]): number {
+    let taken = 0
+    let afterMs: number | null = null
+    for (const { timeMs, value, labels } of exemplars) {
+      if (!Number.isFinite(value) || labels.length > EXEMPLAR_LABELS_MAX || lengthOf(labels) > EXEMPLAR_CHARS_MAX) {
+        this.counters.invalid++
+        continue
+      }
+      const series = this.#current(of, timeMs)
+      if (series === null) continue
+      afterMs ??= series.exemplarMs
+      if (timeMs <= afterMs) continue
+      // No value of the series: its rows go on from where they are.
+      const { rowMs, writtenMs } = series
+      if (!this.#room(series, timeMs)) break
+      Object.assign(series, { rowMs, writtenMs })
+      const columns = this.#exemplarColumns
+      const row = this.#exemplars.rows
+      columns.series.setWords(row, series.id[0]!, series.id[1]!, series.id[2]!, series.id[3]!)
+      columns.time.setNumber(row, timeMs)
+      columns.value.set(row, value)
+      columns.labels.set(row, labels)
+      this.#exemplars.day = Math.floor(timeMs / MS_PER_DAY)
+      this.#exemplars.next()
+      this.counters.exemplars++
+      series.exemplarMs = Math.max(series.exemplarMs, timeMs)
+      taken++
+    }
+    return taken
   }
 
   stale(of: Series, timeMs: number): void {
@@ -415,13 +463,17 @@ class Metrics implements MetricStore, SideSource {
     return this.#histogram(series, series.startMs, emptyHistogram(series.startMs), 0)
   }
 
+  get #waiting(): number {
+    return this.#samples.rows + this.#histograms.rows + this.#exemplars.rows
+  }
+
   get #full(): boolean {
-    return this.#samples.rows + this.#histograms.rows >= WAITING_ROWS_MAX
+    return this.#waiting >= WAITING_ROWS_MAX
   }
 
   /** Makes room for a row, and writes which series it is about if need be. False when there is no room. */
   #room(series: SeriesState, timeMs: number): boolean {
-    if (this.#samples.rows + this.#histograms.rows >= this.#rowsMax && !this.#gathering) {
+    if (this.#waiting >= this.#rowsMax && !this.#gathering) {
       this.#options.flush()
       if (this.#full) {
         this.counters.droppedFull++
@@ -496,6 +548,12 @@ class Metrics implements MetricStore, SideSource {
     return true
   }
 }
+
+/** Of one exemplar: far beyond the 128 characters of OpenMetrics. */
+const EXEMPLAR_LABELS_MAX = 16
+const EXEMPLAR_CHARS_MAX = 1024
+const lengthOf = (labels: Exemplar['labels']): number =>
+  labels.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
 
 const isDistribution = ({ type }: Series): boolean => type === 'histogram' || type === 'summary'
 const byIndex = (buckets: ReadonlyMap<number, number>): (readonly [number, number])[] =>

@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Stage } from '../pipeline/sink.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Distribution, ofCumulative } from './distribution.ts'
-import type { Label, MetricStore, Series, SeriesIdentity } from './store.ts'
+import type { Exemplar, Label, MetricStore, Series, SeriesIdentity } from './store.ts'
 
 /**
  * Stores our own two pages as stats, as a Prometheus would that scraped them: `/metrics` as job `sidecast`, `/metrics/mesh`
@@ -62,6 +62,7 @@ export type MeshMetric = { readonly name: string; readonly help: string; readonl
         readonly schema: number
         readonly buckets: readonly (readonly [index: number, count: number])[]
       }
+      readonly exemplars?: readonly { readonly timeMs: number; readonly value: number; readonly traceId: string }[]
     }
 )
 
@@ -248,8 +249,11 @@ class OwnSampler implements Stage {
     written.atMs = atMs
     written.metrics.forEach((metric, k) => {
       const series = written.series[k]!
-      if (metric.type === 'histogram') store.distribution(series, atMs, distributionOf(metric, written.createdMs))
-      else if (metric.type === 'gauge') store.setGauge(series, atMs, metric.value)
+      if (metric.type === 'histogram') {
+        store.distribution(series, atMs, distributionOf(metric, written.createdMs))
+        const exemplars = metric.exemplars ?? []
+        if (exemplars.length > 0) store.exemplars(series, exemplars.map(exemplarOf))
+      } else if (metric.type === 'gauge') store.setGauge(series, atMs, metric.value)
       else store.setCounter(series, atMs, metric.value, written.createdMs)
     })
   }
@@ -277,6 +281,10 @@ function distributionOf(metric: Extract<MeshMetric, { type: 'histogram' }>, star
   const positive = { offset, counts: run }
   const classic = { bounds, counts }
   return { kind: 'exponential', scale, zeroCount, zeroThreshold: ZERO_THRESHOLD, positive, classic, count, ...figures }
+}
+
+function exemplarOf({ timeMs, value, traceId }: { timeMs: number; value: number; traceId: string }): Exemplar {
+  return { timeMs, value, labels: [['trace_id', traceId]] }
 }
 
 function labelsOf(labels: Readonly<Record<string, string | number | undefined>>): Label[] {

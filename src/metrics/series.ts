@@ -37,6 +37,8 @@ export class SeriesState implements Series {
   dirty = false
   /** Time of the last row. */
   rowMs = -1
+  /** Time of the latest exemplar. */
+  exemplarMs = -1
   /** Wall clock of the last row. */
   writtenMs = 0
   /** Wall clock of the last write. */

@@ -3,7 +3,7 @@ import type { Distribution } from './distribution.ts'
 
 /**
  * Where every receiver of stats puts them. A series is one name with one set of labels; what is written to it becomes rows
- * of `samples` and `histograms`, beside requests in the same journal segments.
+ * of `samples`, `histograms` and `exemplars`, beside requests in the same journal segments.
  *
  *   receiver ─► series() ─► setCounter, addCounter, setGauge, … ─► columns ─► ≤ 50 ms ─► journal ─► store
  *                                     │
@@ -36,6 +36,11 @@ export interface MetricStore extends Stage {
   addGauge(series: Series, timeMs: number, delta: number): void
   /** A histogram, summary, or single observations: see `Distribution`. Of series of these two types alone. */
   distribution(series: Series, timeMs: number, distribution: Distribution): void
+  /**
+   * Observations of a series that say in which trace they were. A sender tells the same ones again and again: those that
+   * are not later than the latest one of the calls before are passed over. How many were new, and taken.
+   */
+  exemplars(series: Series, exemplars: readonly Exemplar[]): number
   /** The series has ended or its sender is gone: queries after this time do not see it. */
   stale(series: Series, timeMs: number): void
 
@@ -45,6 +50,13 @@ export interface MetricStore extends Stage {
   /** Series with what was last written to them, from memory. Those of another process life are not here. */
   latest(selector: LatestSelector): Iterable<LatestSample>
   readonly counters: Readonly<MetricStoreCounters>
+}
+
+export interface Exemplar {
+  readonly timeMs: number
+  readonly value: number
+  /** Names are distinct; as a rule `trace_id`, and `span_id`. Of 128 characters together, as OpenMetrics has it, or some more. */
+  readonly labels: readonly Label[]
 }
 
 export const SERIES_TYPES = ['untyped', 'counter', 'gauge', 'histogram', 'summary'] as const
@@ -105,6 +117,7 @@ export interface MetricStoreCounters {
   /** Rows written to the journal. */
   samples: number
   histograms: number
+  exemplars: number
   series: number
   staleMarkers: number
   resets: number

@@ -11,7 +11,7 @@ import { CUT_SQL, PHASE_SQL, PHASES, PHASES_KNOWN_SQL, POINTS } from './phases.t
 export const ROW_TABLES = ['requests', 'attempts', 'progress', 'connections'] as const
 export type RowTable = (typeof ROW_TABLES)[number]
 /** Stats and spans; their columns are in `side-columns.ts`. */
-export const METRIC_TABLES = ['series', 'samples', 'histograms'] as const
+export const METRIC_TABLES = ['series', 'samples', 'histograms', 'exemplars'] as const
 export type MetricTable = (typeof METRIC_TABLES)[number]
 export const SIDE_TABLES = [...METRIC_TABLES, 'spans'] as const
 export type SideTable = (typeof SIDE_TABLES)[number]

@@ -1,8 +1,8 @@
 import type { Column, SideTable } from './schema.ts'
 
 /**
- * Columns of the tables beside requests: stats (`series`, `samples`, `histograms`) and `spans`, in the order of a block. The
- * DDL, the encoders and `docs/schema.md` are derived from these lists, as from `ROW_COLUMNS` for the row tables.
+ * Columns of the tables beside requests: stats (`series`, `samples`, `histograms`, `exemplars`) and `spans`, in the order of
+ * a block. The DDL, the encoders and `docs/schema.md` are derived from these lists, as from `ROW_COLUMNS` for the row tables.
  */
 
 const ZERO_UUID = "toUUID('00000000-0000-0000-0000-000000000000')"
@@ -149,6 +149,20 @@ const attribute = (name: string, meaning: string): Column => ({
   meaning,
   codec: 'ZSTD(1)',
 })
+const EXEMPLARS: readonly Column[] = [
+  seriesId('series'),
+  { ...sampleTime, meaning: 'When it was observed' },
+  number('value', 'The observation, in the unit of the series'),
+  attribute('labels', 'Its labels, as a rule `trace_id`'),
+  {
+    name: 'trace_id',
+    type: 'String',
+    group: 'identity',
+    meaning: 'Trace id as its labels have it; empty when they have none',
+    expr: "multiIf(labels['trace_id'] != '', labels['trace_id'], labels['traceID'] != '', labels['traceID'], labels['traceId'])",
+  },
+  segment,
+]
 const SPANS: readonly Column[] = [
   {
     name: 'end_time',
@@ -235,6 +249,7 @@ export const SIDE_COLUMNS: Readonly<Record<SideTable, readonly Column[]>> = {
   series: SERIES,
   samples: SAMPLES,
   histograms: HISTOGRAMS,
+  exemplars: EXEMPLARS,
   spans: SPANS,
 }
 export const storedSideColumns = (table: SideTable): readonly Column[] =>
@@ -244,5 +259,6 @@ export const SIDE_MEANING: Readonly<Record<SideTable, string>> = {
   series: 'One row per series of stats and day: its name and labels',
   samples: 'One value of a series of stats at one time',
   histograms: 'One histogram or summary of a series of stats at one time',
+  exemplars: 'One observation of a series of stats, and the trace that it was in',
   spans: 'One span of a trace, joined to requests by its trace id',
 }

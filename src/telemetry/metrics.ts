@@ -191,6 +191,7 @@ const COUNTED = new Set([
   'sidecast_rollup.bytes',
   'sidecast_store_sink.segments',
   'sidecast_metric_store.series',
+  'sidecast_metric_store.exemplars',
   'sidecast_metrics_service.bytes',
   'sidecast_metrics_service.metrics',
   'sidecast_statsd_udp.bytes',

@@ -332,3 +332,63 @@ it('never falls and never loses an increase, whatever the order of increases and
     { numRuns: 200 },
   )
 })
+
+it('keeps exemplars once, however often they are told, and each with its series', () => {
+  const { metrics, flush, tables } = metricsRig()
+  const series = metrics.series(identity({ type: 'histogram', name: 'rq_time' }))
+  const exemplar = (ms: number, value: number, trace = 'ab') => ({
+    timeMs: NOW_MS + ms,
+    value,
+    labels: [['trace_id', trace] as const],
+  })
+  // Those of one call may be of different buckets, in any order.
+  expect(metrics.exemplars(series, [exemplar(-10, 1), exemplar(-2000, 2), exemplar(-2000, 3, 'cd')])).toBe(3)
+  expect(metrics.exemplars(series, [exemplar(-10, 1), exemplar(-2000, 2)])).toBe(0)
+  expect(metrics.exemplars(series, [exemplar(-10, 1), exemplar(-5, 9)])).toBe(1)
+  flush(true)
+  expect(
+    tables.exemplars.map(({ time, value, labels }) => [
+      Number(time) - NOW_MS,
+      value,
+      Object.fromEntries(labels as Map<string, string>),
+    ]),
+  ).toEqual([
+    [-10, 1, { trace_id: 'ab' }],
+    [-2000, 2, { trace_id: 'ab' }],
+    [-2000, 3, { trace_id: 'cd' }],
+    [-5, 9, { trace_id: 'ab' }],
+  ])
+  expect(tables.series).toHaveLength(1)
+  expect(new Set(tables.exemplars.map((row) => row.series))).toEqual(new Set([tables.series[0]!.id]))
+  // They are no values: the series goes on where it was.
+  metrics.distribution(series, NOW_MS - 7, { kind: 'explicit', temporality: 'cumulative', bounds: [1], counts: [1, 0] })
+  flush(true)
+  expect(tables.histograms.map(({ time }) => Number(time) - NOW_MS)).toEqual([-7])
+  expect(metrics.counters).toMatchObject({ exemplars: 4, invalid: 0 })
+})
+
+it('takes no exemplar that is none, too long, or of another time, and drops what has no room', () => {
+  const { metrics, flush, journal, tables } = metricsRig({ rowsMax: 100 })
+  const series = metrics.series(identity())
+  const labels = [['trace_id', 'ab'] as const]
+  const many = Array.from({ length: 17 }, (_, k) => [`l${k}`, 'x'] as const)
+  expect(
+    metrics.exemplars(series, [
+      { timeMs: NOW_MS, value: Number.NaN, labels },
+      { timeMs: NOW_MS, value: 1, labels: [['trace_id', 'x'.repeat(1020)]] },
+      { timeMs: NOW_MS, value: 1, labels: many },
+      { timeMs: NOW_MS - 16 * 86_400_000, value: 1, labels },
+      { timeMs: NOW_MS + 2 * 86_400_000, value: 1, labels },
+    ]),
+  ).toBe(0)
+  expect(metrics.counters).toMatchObject({ exemplars: 0, invalid: 3, outOfBounds: 2 })
+  journal.full = true
+  const waiting = 200_000
+  const list = Array.from({ length: waiting }, (_, k) => ({ timeMs: NOW_MS - waiting + k, value: k, labels }))
+  const taken = metrics.exemplars(series, list)
+  expect(taken).toBeLessThan(waiting)
+  expect(metrics.counters.droppedFull).toBeGreaterThan(0)
+  journal.full = false
+  flush(true)
+  expect(tables.exemplars).toHaveLength(taken)
+})

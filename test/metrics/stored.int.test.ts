@@ -27,7 +27,7 @@ async function folder(): Promise<string> {
   return dir
 }
 
-it('stores series, samples, histograms and spans as the store reads them', async () => {
+it('stores series, samples, histograms, exemplars and spans as the store reads them', async () => {
   const database = await createTestDatabase(test)
   const { metrics, spans, stop } = await startMetricsPipeline(test, await folder(), database)
   const at = Date.now() - 10_000
@@ -64,6 +64,18 @@ it('stores series, samples, histograms and spans as the store reads them', async
       [0.99, Number.NaN],
     ],
   })
+  metrics.exemplars(explicit, [
+    {
+      timeMs: at - 3,
+      value: 212.5,
+      labels: [
+        ['trace_id', '0af7651916cd43dd8448eb211c80319c'],
+        ['span_id', 'ünï'],
+      ],
+    },
+    { timeMs: at - 2, value: 0.25, labels: [['traceID', 'x']] },
+    { timeMs: at - 1, value: 0, labels: [] },
+  ])
   spans.add({
     traceId: Buffer.from('0af7651916cd43dd8448eb211c80319c', 'hex'),
     spanId: Buffer.from('b7ad6b7169203331', 'hex'),
@@ -130,6 +142,21 @@ it('stores series, samples, histograms and spans as the store reads them', async
       quantiles: [],
       quantile_values: '[]',
     },
+  ])
+  expect(
+    await database.rows(`
+      SELECT s.name AS name, toUnixTimestamp64Milli(e.time) - ${at} AS ms, value, trace_id, e.labels AS labels
+      FROM exemplars AS e INNER JOIN series AS s ON s.id = e.series ORDER BY e.time`),
+  ).toEqual([
+    {
+      name: 'rq_time',
+      ms: -3,
+      value: 212.5,
+      trace_id: '0af7651916cd43dd8448eb211c80319c',
+      labels: { trace_id: '0af7651916cd43dd8448eb211c80319c', span_id: 'ünï' },
+    },
+    { name: 'rq_time', ms: -2, value: 0.25, trace_id: 'x', labels: { traceID: 'x' } },
+    { name: 'rq_time', ms: -1, value: 0, trace_id: '', labels: {} },
   ])
   expect(
     await database.rows(

@@ -1,5 +1,5 @@
 import type { Distribution } from '../../src/metrics/distribution.ts'
-import type { MetricStore, MetricStoreCounters, Series, SeriesIdentity } from '../../src/metrics/store.ts'
+import type { Exemplar, MetricStore, MetricStoreCounters, Series, SeriesIdentity } from '../../src/metrics/store.ts'
 
 /**
  * A metric store of nothing but memory: what receivers do to it is there to be looked at. Counters add up as in the real one:
@@ -23,6 +23,7 @@ export interface Recorded {
   accumulated: boolean
   /** Copies, in order. */
   readonly distributions: Distribution[]
+  readonly exemplars: Exemplar[]
 }
 
 export function createMemoryMetrics(): MemoryMetrics {
@@ -49,7 +50,16 @@ export function createMemoryMetrics(): MemoryMetrics {
       const known = series.get(unique)
       if (known !== undefined) return known.series
       const made: Series = { job, instance, name, labels, type, overflow: false }
-      const record = { series: made, identity, value: 0, timeMs: 0, writes: 0, accumulated: false, distributions: [] }
+      const record = {
+        series: made,
+        identity,
+        value: 0,
+        timeMs: 0,
+        writes: 0,
+        accumulated: false,
+        distributions: [],
+        exemplars: [],
+      }
       series.set(unique, record)
       byObject.set(made, record)
       return made
@@ -66,6 +76,10 @@ export function createMemoryMetrics(): MemoryMetrics {
       recorded(object).distributions.push(structuredClone(distribution))
       recorded(object).timeMs = timeMs
       recorded(object).writes++
+    },
+    exemplars(object, exemplars) {
+      recorded(object).exemplars.push(...exemplars)
+      return exemplars.length
     },
     stale() {},
     synced: async () => {},

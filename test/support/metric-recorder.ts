@@ -8,7 +8,7 @@ export interface Written {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly type: string
-  readonly write: 'setCounter' | 'addCounter' | 'setGauge' | 'addGauge' | 'distribution' | 'stale'
+  readonly write: 'setCounter' | 'addCounter' | 'setGauge' | 'addGauge' | 'distribution' | 'exemplars' | 'stale'
   readonly timeMs: number
   readonly value: number
   readonly startMs?: number
@@ -52,6 +52,10 @@ export function recordMetrics(): MetricRecorder {
     async start() {},
     async stop() {},
     async synced() {},
+    exemplars(series, exemplars) {
+      for (const { timeMs, value } of exemplars) note('exemplars', series, timeMs, value)
+      return exemplars.length
+    },
     series(identity) {
       const labels = [...identity.labels.filter(([, value]) => value !== '')].sort(([a], [b]) => (a < b ? -1 : 1))
       const { job, instance, name, type } = identity

@@ -10,7 +10,12 @@ export function metricsRig(options: { seriesMax?: number; rowsMax?: number } = {
     ms: NOW_MS,
     now: () => clock.ms,
   }
-  const tables: Record<'series' | 'samples' | 'histograms', NativeRow[]> = { series: [], samples: [], histograms: [] }
+  const tables: Record<'series' | 'samples' | 'histograms' | 'exemplars', NativeRow[]> = {
+    series: [],
+    samples: [],
+    histograms: [],
+    exemplars: [],
+  }
   const journal = { full: false, blocks: 0 }
   const flush = (all = false): boolean => {
     const gathered = metrics.gather(all)

@@ -72,6 +72,11 @@ export interface SpecSeries {
   readonly labels: Readonly<Record<string, string>>
   readonly samples: readonly { readonly value: number; readonly timestamp: number; readonly start_timestamp?: number }[]
   readonly histograms: readonly SpecHistogram[]
+  readonly exemplars: readonly {
+    readonly labels?: readonly { readonly name: string; readonly value: string }[]
+    readonly value: number
+    readonly timestamp: number
+  }[]
   readonly type?: string
   readonly help?: string
   readonly unit?: string

@@ -66,6 +66,7 @@ export function createStatsdMutationRun(): (round: MutationRound) => MutationRou
     distribution({ name }, _timeMs, distribution) {
       if (distribution.kind === 'values') written.set(name, distribution.values[0] ?? Number.NaN)
     },
+    exemplars: () => 0,
     stale() {},
     synced: async () => {},
     latest: () => [],

@@ -57,6 +57,8 @@ export const MIGRATIONS: readonly Migration[] = [
   },
   { version: 2, name: 'tables of stats and spans', statements: createSideStatements },
   { version: 3, name: 'rollup of days', statements: createDayStatements },
+  // One of the tables of version 2 came later.
+  { version: 4, name: 'exemplars of stats', statements: createSideStatements },
 ]
 
 export interface MigrateOptions {

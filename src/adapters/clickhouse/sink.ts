@@ -82,6 +82,7 @@ export const noClickHouseCounts = (): ClickHouseCounters => ({
     series: 0,
     samples: 0,
     histograms: 0,
+    exemplars: 0,
     spans: 0,
   },
   segments: 0,

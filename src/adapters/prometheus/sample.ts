@@ -30,6 +30,8 @@ export type MeshMetric = { readonly name: string; readonly help: string; readonl
       readonly sum: number
       /** Buckets that are not empty, ascending; what is in none of them is zero. */
       readonly native?: { readonly schema: number; readonly buckets: readonly Bucket[] }
+      /** One of each bucket that has one. */
+      readonly exemplars?: readonly MeshExemplar[]
     }
 )
 
@@ -55,7 +57,15 @@ export function* sampleSeries(registry: Registry, native: boolean): Generator<Me
   }
 }
 
-function metricsOf({ table, bounds, cells }: Registry, number: number, withNative: boolean): MeshMetric[] {
+/** An observation, in the unit of the metric, and the trace that it was in. */
+export interface MeshExemplar {
+  readonly timeMs: number
+  readonly value: number
+  readonly traceId: string
+}
+
+function metricsOf(registry: Registry, number: number, withNative: boolean): MeshMetric[] {
+  const { table, bounds, cells } = registry
   const protocol = table.protocolOf(number)
   const has = {
     requests: protocol !== TCP,
@@ -67,14 +77,27 @@ function metricsOf({ table, bounds, cells }: Registry, number: number, withNativ
     if (family.type === 'counter') return { name, help, unit, type: 'counter', value: family.value(table, number) }
     const counts = Float64Array.from({ length: bounds.length + 1 }, (_, k) => table.bucket(number, family.histogram, k))
     const sum = table.sums[number * HISTOGRAMS + family.histogram]! / family.scale
-    const histogram = { name, help, unit, type: 'histogram', bounds, counts, sum } as const
-    if (!withNative || !family.native) return histogram
+    const plain = { name, help, unit, type: 'histogram', bounds, counts, sum } as const
+    if (!family.native) return plain
+    const histogram = { ...plain, exemplars: exemplarsOf(registry, number) }
+    if (!withNative) return histogram
     // Since the label set before, more may have come.
     cells.count()
     const buckets: Bucket[] = []
     cells.each(number, (index, count) => buckets.push([index, count]))
     return { ...histogram, native: { schema: SCHEMA_MAX - cells.shifts[number]!, buckets } }
   })
+}
+
+function exemplarsOf({ bounds, exemplars }: Registry, number: number): MeshExemplar[] {
+  const found: MeshExemplar[] = []
+  for (let k = 0; k <= bounds.length; k++) {
+    const exemplar = exemplars.get(number * (bounds.length + 1) + k)
+    if (exemplar === undefined) continue
+    const { time, value, traceId } = exemplar
+    found.push({ timeMs: Math.round(time * 1000), value, traceId })
+  }
+  return found
 }
 
 function* samplePair(pair: OwnPair, { phaseBounds }: Registry, native: boolean): Generator<MeshSeries> {

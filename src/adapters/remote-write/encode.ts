@@ -1,5 +1,5 @@
 import { ProtobufWriter } from '../../lib/protobuf-writer.ts'
-import type { Bucket, OutHistogram, OutMetadata, OutSample, OutSeries } from './series.ts'
+import type { Bucket, OutHistogram, OutLabel, OutMetadata, OutSample, OutSeries } from './series.ts'
 
 /**
  * Requests of remote write, before Snappy: `prometheus.WriteRequest` (1.0) and `io.prometheus.write.v2.Request` (2.0).
@@ -27,7 +27,7 @@ const innermost = new ProtobufWriter()
 /** `metadata`: of families, which 1.0 tells beside the series, now and then. */
 export function encodeV1(all: readonly OutSeries[], metadata: readonly OutMetadata[] = []): Uint8Array {
   const out = new ProtobufWriter(16 * 1024)
-  for (const { labels, samples, histograms } of all) {
+  for (const { labels, samples, histograms, exemplars } of all) {
     series.reset()
     for (const [name, value] of labels) {
       inner.reset()
@@ -38,6 +38,18 @@ export function encodeV1(all: readonly OutSeries[], metadata: readonly OutMetada
     for (const sample of samples) {
       writeSample(inner, sample, false)
       series.message(2, inner)
+    }
+    for (const exemplar of exemplars) {
+      inner.reset()
+      for (const [name, value] of exemplar.labels) {
+        innermost.reset()
+        innermost.string(1, name)
+        innermost.string(2, value)
+        inner.message(1, innermost)
+      }
+      inner.double(2, exemplar.value)
+      inner.uint(3, exemplar.timeMs)
+      series.message(3, inner)
     }
     for (const histogram of histograms) {
       writeHistogram(inner, histogram, false)
@@ -68,14 +80,16 @@ export function encodeV2(all: readonly OutSeries[]): Uint8Array {
     return at
   }
   // Every text is known before the table is written, which stands first.
-  const references = all.map(({ labels, metadata }) => ({
-    labels: labels.flatMap(([name, value]) => [place(name), place(value)]),
+  const placesOf = (labels: readonly OutLabel[]) => labels.flatMap(([name, value]) => [place(name), place(value)])
+  const references = all.map(({ labels, metadata, exemplars }) => ({
+    labels: placesOf(labels),
+    exemplars: exemplars.map((exemplar) => placesOf(exemplar.labels)),
     help: place(metadata.help),
     unit: place(metadata.unit),
   }))
   for (const text of places.keys()) out.string(4, text)
-  all.forEach(({ metadata, samples, histograms }, k) => {
-    const { labels, help, unit } = references[k]!
+  all.forEach(({ metadata, samples, histograms, exemplars }, k) => {
+    const { labels, help, unit, exemplars: exemplarLabels } = references[k]!
     series.reset()
     inner.reset()
     for (const at of labels) inner.varint(at)
@@ -88,6 +102,15 @@ export function encodeV2(all: readonly OutSeries[]): Uint8Array {
       writeHistogram(inner, histogram, true)
       series.message(3, inner)
     }
+    exemplars.forEach(({ value, timeMs }, n) => {
+      inner.reset()
+      innermost.reset()
+      for (const at of exemplarLabels[n]!) innermost.varint(at)
+      inner.message(1, innermost)
+      inner.double(2, value)
+      inner.uint(3, timeMs)
+      series.message(4, inner)
+    })
     inner.reset()
     inner.uint(1, TYPES[metadata.type] ?? 0)
     inner.uint(3, help)

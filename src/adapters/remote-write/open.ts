@@ -17,6 +17,7 @@ export interface RemoteWriteConfig {
   readonly username: string
   readonly password: string
   readonly externalLabels: Readonly<Record<string, string>>
+  readonly exemplars: boolean
   readonly samplesMax: number
   readonly timeout: string
   readonly tls: ClientTlsConfig
@@ -40,6 +41,7 @@ export async function openRemoteWrite(config: RemoteWriteConfig, shared: Adapter
     version: config.version,
     jobs: new Set(config.jobs),
     externalLabels: Object.entries(config.externalLabels),
+    exemplars: config.exemplars,
     samplesMax: config.samplesMax,
     seriesPath: resolve(data, 'remote-write', 'series.log'),
     clock,

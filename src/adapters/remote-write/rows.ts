@@ -1,6 +1,14 @@
 import type { NativeBlockColumns, NumberMap } from '../../model/native-read.ts'
 import type { KnownSeries, SeriesLog } from './known-series.ts'
-import { type Bucket, boundText, type OutHistogram, type OutLabel, type OutMetadata, type OutSeries } from './series.ts'
+import {
+  type Bucket,
+  boundText,
+  type OutExemplar,
+  type OutHistogram,
+  type OutLabel,
+  type OutMetadata,
+  type OutSeries,
+} from './series.ts'
 
 /** Makes series of the rows of `series`, `samples` and `histograms`, as a scrape of the page would have stored them. */
 export interface RowsOptions {
@@ -8,6 +16,62 @@ export interface RowsOptions {
   readonly jobs: ReadonlySet<string>
   /** Added to every series that has not the label. */
   readonly externalLabels: readonly OutLabel[]
+  /** By id of the series, in order of time: taken out where they go. */
+  readonly exemplars: Map<string, OutExemplar[]>
+}
+
+/** Of one segment; some 300 bytes each. */
+const EXEMPLARS_MAX = 50_000
+
+/** Exemplars of a block. How many had no room. */
+export function collectExemplars(block: NativeBlockColumns, { known, exemplars }: RowsOptions): number {
+  const ids = block.words('series')
+  const times = block.numbers('time')
+  const values = block.numbers('value')
+  const labels = block.textMap('labels')
+  let room = EXEMPLARS_MAX
+  for (const list of exemplars.values()) room -= list.length
+  let dropped = 0
+  for (let row = 0; row < block.rows; row++) {
+    const id = idOf(ids, row)
+    if (known.get(id) === undefined) continue
+    if (room-- <= 0) {
+      dropped++
+      continue
+    }
+    const own: OutLabel[] = []
+    for (let k = row === 0 ? 0 : labels.ends[row - 1]!; k < labels.ends[row]!; k++) {
+      own.push([labels.keys.texts[labels.keys.codes[k]!]!, labels.value(k)])
+    }
+    const list = exemplars.get(id) ?? []
+    exemplars.set(id, list)
+    list.push({ labels: own.sort(([a], [b]) => (a < b ? -1 : 1)), value: values[row]!, timeMs: times[row]! })
+  }
+  for (const list of exemplars.values()) list.sort((a, b) => a.timeMs - b.timeMs)
+  return dropped
+}
+
+/** Series of exemplars whose series has no value in the segment. */
+export function seriesOfExemplars(options: RowsOptions): OutSeries[] {
+  const out = new Grouped(options)
+  for (const id of [...options.exemplars.keys()]) {
+    const known = options.known.get(id)
+    if (known !== undefined) addExemplars(out, id, known, options)
+  }
+  return out.series()
+}
+
+/** Where Prometheus has them: at the bucket of a classic histogram, else at the series itself. */
+function addExemplars(out: Grouped, id: string, known: KnownSeries, { exemplars }: RowsOptions): void {
+  const list = exemplars.get(id)
+  if (list === undefined) return
+  exemplars.delete(id)
+  for (const exemplar of list) {
+    if (known.type === 'histogram' && known.bounds !== undefined) {
+      const bound = known.bounds.find((bound) => exemplar.value <= bound) ?? Number.POSITIVE_INFINITY
+      out.of(id, known, `${known.name}_bucket`, [['le', boundText(bound)]]).exemplars.push(exemplar)
+    } else if (known.type !== 'summary') out.of(id, known, known.name).exemplars.push(exemplar)
+  }
 }
 
 const MS_PER_DAY = 86_400_000
@@ -57,6 +121,7 @@ export function seriesOfSamples(block: NativeBlockColumns, options: RowsOptions)
       startMs: starts[row]!,
       stale: stale[row] === 1,
     })
+    addExemplars(out, id, known, options)
   }
   return out.series()
 }
@@ -80,6 +145,7 @@ export function seriesOfHistograms(block: NativeBlockColumns, options: RowsOptio
       if (known.native !== true) options.known.set(id, { ...known, native: true })
       out.of(id, known, known.name).histograms.push(nativeOf(one))
     }
+    addExemplars(out, id, known, options)
   }
   return out.series()
 }
@@ -207,7 +273,7 @@ class Grouped {
     if (series === undefined) {
       const { name: family, type, unit, help } = known
       const metadata: OutMetadata = { family, type, unit, help }
-      series = { labels: this.#labels(known, name, more), metadata, samples: [], histograms: [] }
+      series = { labels: this.#labels(known, name, more), metadata, samples: [], histograms: [], exemplars: [] }
       this.#byKey.set(key, series)
     }
     return series

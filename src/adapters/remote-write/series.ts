@@ -6,6 +6,8 @@ export interface OutSeries {
   /** In order of time. A series has samples or histograms, never both. */
   readonly samples: OutSample[]
   readonly histograms: OutHistogram[]
+  /** In order of time. */
+  readonly exemplars: OutExemplar[]
 }
 
 export type OutLabel = readonly [name: string, value: string]
@@ -25,6 +27,12 @@ export interface OutSample {
   readonly startMs: number
   /** The series has ended: Prometheus's marker goes out in place of the value. */
   readonly stale: boolean
+}
+
+export interface OutExemplar {
+  readonly labels: readonly OutLabel[]
+  readonly value: number
+  readonly timeMs: number
 }
 
 /** Buckets that are not empty, by ascending index: bucket i is (2^((i−1)/2^scale), 2^(i/2^scale)]. */

@@ -5,7 +5,14 @@ import type { Outcome, SegmentSink } from '../../pipeline/sink.ts'
 import type { Log } from '../../telemetry/log.ts'
 import { encodeV1, encodeV2 } from './encode.ts'
 import { openSeriesLog, type SeriesLog } from './known-series.ts'
-import { learn, type RowsOptions, seriesOfHistograms, seriesOfSamples } from './rows.ts'
+import {
+  collectExemplars,
+  learn,
+  type RowsOptions,
+  seriesOfExemplars,
+  seriesOfHistograms,
+  seriesOfSamples,
+} from './rows.ts'
 import type { Post, PostAnswer, WriteVersion } from './send.ts'
 import type { OutLabel, OutMetadata, OutSeries } from './series.ts'
 
@@ -26,6 +33,8 @@ export interface RemoteWriteSinkOptions {
   readonly version: WriteVersion | 'auto'
   readonly jobs: ReadonlySet<string>
   readonly externalLabels: readonly OutLabel[]
+  /** Whether they are sent. */
+  readonly exemplars: boolean
   readonly samplesMax: number
   /** Path of `series.log`. */
   readonly seriesPath: string
@@ -38,6 +47,9 @@ export interface RemoteWriteCounters {
   bytes_total: number
   samples_delivered_total: number
   histograms_delivered_total: number
+  exemplars_delivered_total: number
+  /** More than are sent of one segment. */
+  exemplars_dropped_total: number
   /** Refused by the receiver for good; their segments are dead letters. */
   samples_rejected_total: number
   /** The receiver has newer ones of the series: those of a segment that was sent before. */
@@ -73,6 +85,8 @@ class Sink implements RemoteWriteSink {
     bytes_total: 0,
     samples_delivered_total: 0,
     histograms_delivered_total: 0,
+    exemplars_delivered_total: 0,
+    exemplars_dropped_total: 0,
     samples_rejected_total: 0,
     samples_out_of_order_total: 0,
     series_known: 0,
@@ -114,7 +128,8 @@ class Sink implements RemoteWriteSink {
     if (known === undefined) return { status: 'retry', error: new Error('the sink has not started') }
     if (this.#progress.segment !== segment.id) this.#progress = { segment: segment.id, done: 0, refused: null }
     const progress = this.#progress
-    const rows: RowsOptions = { known, jobs: this.#options.jobs, externalLabels: this.#options.externalLabels }
+    const { jobs, externalLabels } = this.#options
+    const rows: RowsOptions = { known, jobs, externalLabels, exemplars: new Map() }
     for await (const block of readSegment(segment, 'series', { signal })) learn(block, rows)
     this.counters.series_known = known.size
     let number = 0
@@ -135,12 +150,19 @@ class Sink implements RemoteWriteSink {
 
   async *#requests(segment: Segment, rows: RowsOptions, signal: AbortSignal): AsyncGenerator<OutSeries[]> {
     const { samplesMax } = this.#options
+    let dropped = 0
+    if (this.#options.exemplars) {
+      for await (const block of readSegment(segment, 'exemplars', { signal })) dropped += collectExemplars(block, rows)
+    }
+    // Once, though the segment be sent again from where it failed.
+    if (this.#progress.done === 0) this.counters.exemplars_dropped_total += dropped
     for await (const block of readSegment(segment, 'samples', { signal })) {
       yield* chunks(seriesOfSamples(block, rows), samplesMax)
     }
     for await (const block of readSegment(segment, 'histograms', { signal })) {
       yield* chunks(seriesOfHistograms(block, rows), samplesMax)
     }
+    yield* chunks(seriesOfExemplars(rows), samplesMax)
   }
 
   #lastRefusal = ''
@@ -153,6 +175,7 @@ class Sink implements RemoteWriteSink {
     if (status >= 200 && status < 300) {
       this.counters.samples_delivered_total += total.samples
       this.counters.histograms_delivered_total += total.histograms
+      this.counters.exemplars_delivered_total += total.exemplars
       return { status: 'sent' }
     }
     const error = new Error(`the receiver answered ${status}: ${text || 'nothing more'}`)
@@ -228,14 +251,16 @@ class Sink implements RemoteWriteSink {
   }
 }
 
-function countOf(series: readonly OutSeries[]): { samples: number; histograms: number } {
+function countOf(series: readonly OutSeries[]): { samples: number; histograms: number; exemplars: number } {
   let samples = 0
+  let exemplars = 0
   let histograms = 0
   for (const one of series) {
     samples += one.samples.length
     histograms += one.histograms.length
+    exemplars += one.exemplars.length
   }
-  return { samples, histograms }
+  return { samples, histograms, exemplars }
 }
 
 /** All of one series in one request, whatever its size. */
@@ -243,7 +268,7 @@ function* chunks(series: readonly OutSeries[], samplesMax: number): Generator<Ou
   let chunk: OutSeries[] = []
   let count = 0
   for (const one of series) {
-    const own = one.samples.length + one.histograms.length
+    const own = one.samples.length + one.histograms.length + one.exemplars.length
     if (count > 0 && count + own > samplesMax) {
       yield chunk
       chunk = []

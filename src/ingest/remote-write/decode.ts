@@ -1,5 +1,5 @@
 import { MalformedProtobuf, ProtobufReader } from '../../lib/protobuf-reader.ts'
-import type { Label } from '../../metrics/store.ts'
+import type { Exemplar, Label } from '../../metrics/store.ts'
 import { readHistogram, STALE_HIGH, STALE_LOW } from './histogram.ts'
 import {
   type Metadata,
@@ -53,15 +53,13 @@ function readSeriesV1(reader: ProtobufReader, end: number, visitor: WriteVisitor
   const labels: Label[] = []
   const samples: WrittenSample[] = []
   const histograms: WrittenHistogram[] = []
-  let exemplars = 0
+  const exemplars: Exemplar[] = []
   while (reader.next(end)) {
     if (reader.field === 1) labels.push(readLabelV1(reader, reader.length(end)))
     else if (reader.field === 2) samples.push(readSample(reader, reader.length(end)))
     else if (reader.field === 4) histograms.push(readHistogram(reader, reader.length(end)))
-    else {
-      if (reader.field === 3) exemplars++
-      reader.skip(end)
-    }
+    else if (reader.field === 3) addExemplar(exemplars, readExemplar(reader, reader.length(end), null), visitor)
+    else reader.skip(end)
   }
   visit({ labels, samples, histograms, exemplars }, visitor)
 }
@@ -76,6 +74,31 @@ function readLabelV1(reader: ProtobufReader, end: number): Label {
     else reader.skip(end)
   }
   return [name, value]
+}
+
+/** Exemplar: labels 1, value 2, timestamp 3; labels are messages, and of 2.0 pairs of places in the table. A text: why not. */
+function readExemplar(reader: ProtobufReader, end: number, symbols: readonly string[] | null): Exemplar | string {
+  const labels: Label[] = []
+  let value = 0
+  let timeMs = 0
+  let problem = ''
+  while (reader.next(end)) {
+    if (reader.field === 2) value = reader.double(end)
+    else if (reader.field === 3) timeMs = reader.int(end)
+    else if (reader.field !== 1) reader.skip(end)
+    else if (symbols === null) labels.push(readLabelV1(reader, reader.length(end)))
+    else problem = readLabelsV2(reader, end, symbols, labels) || problem
+  }
+  if (problem !== '') return problem
+  const names = new Set(labels.map(([name]) => name))
+  if (names.has('') || names.size < labels.length)
+    return 'the labels of an exemplar have no names, or the same one twice'
+  return { labels, value, timeMs }
+}
+
+function addExemplar(exemplars: Exemplar[], exemplar: Exemplar | string, visitor: WriteVisitor): void {
+  if (typeof exemplar === 'string') visitor.invalidExemplar(exemplar)
+  else exemplars.push(exemplar)
 }
 
 /** Sample: value 1, timestamp 2 and, of 2.0, start_timestamp 3. */
@@ -119,7 +142,7 @@ function readSeriesV2(reader: ProtobufReader, end: number, symbols: readonly str
   const samples: WrittenSample[] = []
   const histograms: WrittenHistogram[] = []
   let metadata: Metadata | undefined
-  let exemplars = 0
+  const exemplars: Exemplar[] = []
   let startMs = 0
   let problem = ''
   while (reader.next(end)) {
@@ -128,10 +151,8 @@ function readSeriesV2(reader: ProtobufReader, end: number, symbols: readonly str
     else if (reader.field === 3) histograms.push(readHistogram(reader, reader.length(end)))
     else if (reader.field === 5) metadata = readMetadataV2(reader, reader.length(end), symbols)
     else if (reader.field === 6) startMs = reader.int(end)
-    else {
-      if (reader.field === 4) exemplars++
-      reader.skip(end)
-    }
+    else if (reader.field === 4) addExemplar(exemplars, readExemplar(reader, reader.length(end), symbols), visitor)
+    else reader.skip(end)
   }
   if (problem !== '') {
     visitor.invalid(problem, samples.length, histograms.length)

@@ -30,7 +30,7 @@ const NAME_MAX = 256
 const HELP_MAX = 512
 const UNIT_MAX = 64
 /** What names of series have behind the name of their family: parts of histograms and summaries, and OpenMetrics's counters. */
-const PARTS = /_(?:bucket|count|sum|total)$/
+export const PARTS = /_(?:bucket|count|sum|total)$/
 const COUNTED = /_(?:bucket|count|sum)$/
 
 /** The type of one series of numbers: those of a classic histogram, and sum and count of a summary, are counters. */

@@ -2,9 +2,9 @@ import type { Readable } from 'node:stream'
 import { SidecastError } from '../../errors.ts'
 import { MalformedProtobuf } from '../../lib/protobuf-reader.ts'
 import { snappyUncompress } from '../../lib/snappy.ts'
-import type { Label, MetricStore, Series } from '../../metrics/store.ts'
+import type { Exemplar, Label, MetricStore, Series } from '../../metrics/store.ts'
 import { decodeWriteRequest, decodeWriteRequestV2 } from './decode.ts'
-import { Families, typeOfSamples } from './families.ts'
+import { Families, PARTS, typeOfSamples } from './families.ts'
 import type { Metadata, WriteVisitor, WrittenHistogram, WrittenSample, WrittenSeries } from './series.ts'
 
 /**
@@ -48,8 +48,9 @@ export interface RemoteWriteCounters {
   staleMarkers: number
   /** Not stored, by reason: `series`, `histogram`, `out_of_bounds`, `series_limit`, `invalid`, `journal_full`. */
   readonly rejected: Map<string, number>
-  /** Stats have no exemplars here: they are left out. */
   exemplars: number
+  /** Not stored: they came before, are too long, out of bounds or not readable. Their series are taken all the same. */
+  exemplarsDropped: number
   bytes: number
   /** Wall clock, ms, of the last sample; 0 before the first. */
   lastMs: number
@@ -105,6 +106,7 @@ class Receiver implements RemoteWriteReceiver {
     staleMarkers: 0,
     rejected: new Map(),
     exemplars: 0,
+    exemplarsDropped: 0,
     bytes: 0,
     lastMs: 0,
   }
@@ -199,12 +201,14 @@ class Receiver implements RemoteWriteReceiver {
         const count = samples + histograms
         this.#reject(taken, 'series', reason, count)
       },
+      invalidExemplar: () => {
+        this.counters.exemplarsDropped++
+      },
       series: (series) => this.#series(series, taken),
     }
   }
 
   #series({ labels, metadata, samples, histograms, exemplars }: WrittenSeries, taken: Taken): void {
-    taken.exemplars += exemplars
     const { name, job, instance, rest } = split(labels)
     const known: Metadata | undefined = metadata ?? this.#families.of(name)
     const of = { name, job, instance, labels: rest, help: known?.help ?? '', unit: known?.unit ?? '' }
@@ -216,6 +220,19 @@ class Receiver implements RemoteWriteReceiver {
       const series = this.#store.series({ ...of, type: 'histogram' })
       for (const histogram of histograms) this.#histogram(series, histogram, taken)
     }
+    if (exemplars.length === 0) return
+    // Prometheus sends them by themselves, after the samples of their series.
+    const isNative =
+      histograms.length > 0 || (samples.length === 0 && (metadata ?? known)?.type === 'histogram' && !PARTS.test(name))
+    const type = isNative ? 'histogram' : typeOfSamples(name, metadata ?? known)
+    this.#exemplars(this.#store.series({ ...of, type }), exemplars, taken)
+  }
+
+  /** What is wrong with one costs its series nothing, and is counted alone. */
+  #exemplars(series: Series, exemplars: readonly Exemplar[], taken: Taken): void {
+    const stored = this.#store.exemplars(series, exemplars)
+    taken.exemplars += stored
+    this.counters.exemplarsDropped += exemplars.length - stored
   }
 
   #sample(series: Series, { value, timeMs, startMs, stale }: WrittenSample, taken: Taken): void {
@@ -320,10 +337,10 @@ function split(labels: readonly Label[]): { name: string; job: string; instance:
   return { name, job, instance, rest }
 }
 
-const writtenHeaders = ({ samples, staleMarkers, histograms }: Taken): Record<string, string> => ({
+const writtenHeaders = ({ samples, staleMarkers, histograms, exemplars }: Taken): Record<string, string> => ({
   'x-prometheus-remote-write-samples-written': String(samples + staleMarkers),
   'x-prometheus-remote-write-histograms-written': String(histograms),
-  'x-prometheus-remote-write-exemplars-written': '0',
+  'x-prometheus-remote-write-exemplars-written': String(exemplars),
 })
 
 const refusal = (

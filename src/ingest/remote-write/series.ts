@@ -1,5 +1,5 @@
 import type { Distribution } from '../../metrics/distribution.ts'
-import type { Label } from '../../metrics/store.ts'
+import type { Exemplar, Label } from '../../metrics/store.ts'
 
 /** What a request of remote write brings, one series at a time. The same for both versions. */
 export interface WrittenSeries {
@@ -9,7 +9,7 @@ export interface WrittenSeries {
   readonly metadata?: Metadata
   readonly samples: readonly WrittenSample[]
   readonly histograms: readonly WrittenHistogram[]
-  readonly exemplars: number
+  readonly exemplars: readonly Exemplar[]
 }
 
 export interface WrittenSample {
@@ -56,4 +56,6 @@ export interface WriteVisitor {
   metadata(family: string, metadata: Metadata): void
   /** A series that cannot be read. */
   invalid(reason: string, samples: number, histograms: number): void
+  /** An exemplar that cannot be read; its series is taken all the same. */
+  invalidExemplar(reason: string): void
 }

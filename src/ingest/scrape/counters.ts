@@ -13,6 +13,8 @@ export interface ScrapeCounters {
   /** Parts of pages, by reason. */
   rejected: Map<Rejection, number>
   exemplars: number
+  /** Those of them that are stored: new, and with a time. */
+  exemplarsStored: number
   /** As they came over the wire. */
   bytes: number
   staleMarkers: number
@@ -32,6 +34,7 @@ export function createScrapeCounters(): ScrapeCounters {
     samples: 0,
     rejected: new Map(),
     exemplars: 0,
+    exemplarsStored: 0,
     bytes: 0,
     staleMarkers: 0,
     forgotten: 0,

@@ -1,7 +1,7 @@
 import { hash as digest } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
-import type { MetricStore, Series, SeriesIdentity } from '../../metrics/store.ts'
+import type { Exemplar, MetricStore, Series, SeriesIdentity } from '../../metrics/store.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { RejectedLog } from '../als/rejected.ts'
 import { acceptHeader, formatOf } from './accept.ts'
@@ -9,7 +9,7 @@ import { commitPage } from './commit.ts'
 import type { ScrapeCounters, ScrapeFailure } from './counters.ts'
 import type { HttpGet } from './http-get.ts'
 import { isEnvoyPage, learnNodeId } from './node-id.ts'
-import { Page, type PageLimits } from './page.ts'
+import { type Item, Page, type PageLimits } from './page.ts'
 import type { ProtobufParser } from './protobuf.ts'
 import { attachTo, firstDueMs, type Target } from './target.ts'
 import type { TextParser } from './text.ts'
@@ -64,6 +64,8 @@ interface OwnSeries {
 
 /** How long a node id that could not be learnt is not asked for again. */
 const NODE_ID_RETRY_MS = 60_000
+/** Of one page. */
+const EXEMPLARS_MAX = 50_000
 
 /**
  * Scrapes one target at its place in the interval until it is stopped. Every scrape leaves `up`, `scrape_duration_seconds` and
@@ -222,6 +224,15 @@ export class ScrapeLoop {
 
     const page = this.#page
     const { body } = answer
+    const exemplars = new Map<Item, Exemplar[]>()
+    let room = EXEMPLARS_MAX
+    page.onExemplar = (item, { labels, value, time }) => {
+      // One without a time would be new at each scrape.
+      if (Number.isNaN(time) || room-- <= 0) return
+      const list = exemplars.get(item) ?? []
+      exemplars.set(item, list)
+      list.push({ labels, value, timeMs: Math.round(time * 1000) })
+    }
     const result =
       format === 'protobuf'
         ? this.#options.protobuf.parse(page, body, 0, body.length, { timestamps: honorTimestamps })
@@ -235,6 +246,9 @@ export class ScrapeLoop {
     counters.samples += result.samples
     counters.lastMs = beganMs
     commitPage(page, { store, attach: attachTo(this.target, this.#instance, honorLabels), timeMs: beganMs })
+    for (const [{ series }, list] of exemplars) {
+      if (series !== null) counters.exemplarsStored += store.exemplars(series, list)
+    }
     this.#endVanished(beganMs)
     if (page.isMostlyOld) this.#compact()
     else if (this.#options.isOverBudget()) {

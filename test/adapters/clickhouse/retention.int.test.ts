@@ -72,7 +72,7 @@ it('drops the oldest days first, of all row tables, counts them and remembers it
 
 it('drops days of stats once there is one day of rows left', async () => {
   const database = await filled(2)
-  for (const table of ['samples', 'histograms', 'series']) {
+  for (const table of ['samples', 'histograms', 'exemplars', 'series']) {
     await database.clickhouse.execute(
       {
         sql: `INSERT INTO ${table} (time, segment) SELECT toDateTime64(toDate(${today}) - number % 3, 3, 'UTC'), '' FROM numbers(30)`,
@@ -81,10 +81,10 @@ it('drops days of stats once there is one day of rows left', async () => {
       { signal: never },
     )
   }
-  expect(await retention(database, 1000).enforce(never)).toMatchObject({ over: true, partitionsDropped: 2 + 6 })
+  expect(await retention(database, 1000).enforce(never)).toMatchObject({ over: true, partitionsDropped: 2 + 8 })
   expect(await metricsDroppedBefore(database.clickhouse, never)).toBe(today)
   expect(await rowsDroppedBefore(database.clickhouse, never)).toBe(today)
-  for (const table of ['samples', 'histograms', 'series']) {
+  for (const table of ['samples', 'histograms', 'exemplars', 'series']) {
     expect(await database.rows(`SELECT count() AS n FROM ${table}`)).toEqual([{ n: 10 }])
   }
 })

@@ -66,6 +66,7 @@ test('a real Prometheus scrapes the page, and sends what it has by remote write'
         {
           url: `http://${server.address}/prometheus/api/v1/write`,
           send_native_histograms: true,
+          send_exemplars: true,
           queue_config: { batch_send_deadline: '100ms' },
           metadata_config: { send_interval: '1s' },
         },
@@ -110,6 +111,15 @@ test('a real Prometheus scrapes the page, and sends what it has by remote write'
     expect(durations).toContain(Number(value))
   }
 
+  await eventually(
+    async () => received.written.filter(({ write }) => write === 'exemplars'),
+    (list) => list.length > 0,
+  )
+  for (const { name, value } of received.written.filter(({ write }) => write === 'exemplars')) {
+    expect(name).toMatch(/^istio_request_duration_milliseconds(_bucket)?$/)
+    expect(durations).toContain(value)
+  }
+
   // What it sent back is what it had: numbers, native histograms, labels as they are.
   await eventually(
     async () => received.written.filter(({ write }) => write === 'distribution').length,
@@ -137,7 +147,7 @@ const waitOf = (duration: number): number => Math.floor(duration * 0.8) - Math.f
 test('a real Prometheus takes our remote write, and has exactly what the page showed', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'sidecast-remote-write-'))
   onTestFinished(() => rm(dir, { recursive: true, force: true }))
-  const prometheus = await startPrometheus({ config: { storage: { exemplars: { max_exemplars: 100 } } } })
+  const prometheus = await startPrometheus({ config: { storage: { exemplars: { max_exemplars: 1000 } } } })
   const { mesh, take, page } = openMeshPage()
   const rig = await openMetricsLane(join(dir, 'journal'))
   const { journal } = rig
@@ -200,9 +210,36 @@ test('a real Prometheus takes our remote write, and has exactly what the page sh
   expect([...stored.keys()]).toEqual([])
   const durations = rows.filter(({ kind }) => kind !== 1).map(({ duration }) => duration! / 1e6)
   await expectQuantiles(prometheus, 'istio_request_duration_milliseconds', durations)
+
+  // Traces that are an example of a bucket are at that bucket, as OpenMetrics shows them.
+  const onPage = new Set<string>()
+  for (const { samples } of readText((await page('application/openmetrics-text')).toString(), true).values()) {
+    for (const { exemplar } of samples)
+      if (exemplar !== undefined) onPage.add(`${exemplar.labels.trace_id} ${exemplar.value}`)
+  }
+  const query = encodeURIComponent('istio_request_duration_milliseconds_bucket')
+  const { data } = await prometheus.get<{ data: ExemplarSeries[] }>(
+    `/api/v1/query_exemplars?query=${query}&start=0&end=${Date.now() / 1000 + 86_400}`,
+  )
+  const arrived = new Set<string>()
+  for (const { seriesLabels, exemplars } of data) {
+    const bound = Number(seriesLabels.le === '+Inf' ? Number.POSITIVE_INFINITY : seriesLabels.le)
+    for (const { labels, value } of exemplars) {
+      expect(Number(value)).toBeLessThanOrEqual(bound)
+      arrived.add(`${labels.trace_id} ${Number(value)}`)
+    }
+  }
+  expect(onPage.size).toBeGreaterThan(0)
+  expect([...onPage].filter((one) => !arrived.has(one))).toEqual([])
+  expect(adapter.counters!().exemplars_delivered_total).toBeGreaterThanOrEqual(onPage.size)
   for (const stage of adapter.stages.toReversed()) await stage.stop(AbortSignal.timeout(2000))
   await journal.stop(AbortSignal.timeout(2000))
 })
+
+interface ExemplarSeries {
+  readonly seriesLabels: Readonly<Record<string, string>>
+  readonly exemplars: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: string }[]
+}
 
 const keyOf = (labels: Readonly<Record<string, string>>): string =>
   JSON.stringify(Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1)))

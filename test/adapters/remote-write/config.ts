@@ -10,6 +10,7 @@ export const remoteWriteConfig = (parts: Partial<RemoteWriteConfig>): RemoteWrit
   username: '',
   password: '',
   externalLabels: {},
+  exemplars: true,
   samplesMax: 2000,
   timeout: '30s',
   tls: {},

@@ -19,6 +19,10 @@ const counter: OutSeries = {
     { value: 2, timeMs: 1_700_000_000_001, startMs: 0, stale: false },
   ],
   histograms: [],
+  exemplars: [
+    { labels: [['trace_id', 'ab']], value: 1.25, timeMs: 1_700_000_000_000 },
+    { labels: [], value: 2, timeMs: 1_700_000_000_001 },
+  ],
 }
 const whole: OutHistogram = {
   count: 12,
@@ -43,6 +47,7 @@ const histogram: OutSeries = {
   metadata: { family: 'latency', type: 'histogram', help: 'Latency.', unit: 'ms' },
   samples: [],
   histograms: [whole],
+  exemplars: [],
 }
 
 test('1.0 is what its definition reads', () => {
@@ -54,7 +59,10 @@ test('1.0 is what its definition reads', () => {
       { value: 1.5, timestamp: 1_700_000_000_000 },
       { value: 2, timestamp: 1_700_000_000_001 },
     ],
-    exemplars: [],
+    exemplars: [
+      { labels: [{ name: 'trace_id', value: 'ab' }], value: 1.25, timestamp: 1_700_000_000_000 },
+      { labels: [], value: 2, timestamp: 1_700_000_000_001 },
+    ],
     histograms: [],
   })
   // The example of the format's own description.
@@ -104,7 +112,12 @@ test('counts that are not whole go out as floats; the end of a series as its mar
   const [one] = readV1(encodeV1([{ ...histogram, histograms: [sampled] }])).series
   expect(one?.histograms[0]).toMatchObject({ count_float: 12.5, positive_counts: [2.5], positive_deltas: [] })
   const seen: WrittenSeries[] = []
-  const visitor = { series: (series: WrittenSeries) => void seen.push(series), metadata() {}, invalid() {} }
+  const visitor = {
+    series: (series: WrittenSeries) => void seen.push(series),
+    metadata() {},
+    invalid() {},
+    invalidExemplar() {},
+  }
   const ended = { ...counter, samples: [{ ...counter.samples[0]!, stale: true }] }
   decodeWriteRequest(Buffer.from(encodeV1([ended, { ...histogram, histograms: [{ ...whole, stale: true }] }])), visitor)
   expect(seen.map(({ samples, histograms }) => [...samples, ...histograms].map(({ stale }) => stale))).toEqual([
@@ -130,6 +143,16 @@ test('our own receiver reads back whatever is sent, in both versions', () => {
       { maxLength: 3 },
     ),
     histograms: fc.constant([] as OutHistogram[]),
+    exemplars: fc.array(
+      fc.record({
+        labels: fc
+          .uniqueArray(text, { maxLength: 3 })
+          .map((names) => names.map((name) => [`e_${name}`, name] as const)),
+        value: fc.double({ noNaN: true }),
+        timeMs: time,
+      }),
+      { maxLength: 3 },
+    ),
     metadata: fc.constant(metadata),
   })
   fc.assert(
@@ -145,9 +168,12 @@ test('our own receiver reads back whatever is sent, in both versions', () => {
           invalid: (reason) => {
             throw new Error(reason)
           },
+          invalidExemplar: (reason) => {
+            throw new Error(reason)
+          },
         })
-        expect(seen.map(({ labels, samples }) => ({ labels, samples }))).toEqual(
-          all.map(({ labels, samples }) => ({ labels, samples })),
+        expect(seen.map(({ labels, samples, exemplars }) => ({ labels, samples, exemplars }))).toEqual(
+          all.map(({ labels, samples, exemplars }) => ({ labels, samples, exemplars })),
         )
       }
     }),

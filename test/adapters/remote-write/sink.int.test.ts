@@ -166,6 +166,56 @@ test('what a receiver has newer ones of is passed over; what it refuses is a dea
   expect(delivery.stats()).toMatchObject({ rejectedSegments: 1, retries: 1, failures: 0 })
 })
 
+test.each(['1.0', '2.0'] as const)('exemplars go with their series, at their bucket, in %s', async (version) => {
+  const receiver = await startFakeReceiver()
+  onTestFinished(() => receiver.close())
+  const { metrics, of, seal, drained, adapter } = await run(folder(), { url: receiver.url, version })
+  const at = Date.now() - 1000
+  const exemplar = (value: number, trace: string, ms = 0) => ({
+    timeMs: at + ms,
+    value,
+    labels: [['trace_id', trace] as const],
+  })
+  const latency = metrics.series({ job: 'sidecast-mesh', instance: 'i', name: 'ms', labels: [], type: 'histogram' })
+  metrics.setCounter(of('a_total'), at, 3)
+  metrics.exemplars(of('a_total'), [exemplar(1, 'of-a')])
+  metrics.distribution(latency, at, { kind: 'explicit', temporality: 'cumulative', bounds: [1, 10], counts: [1, 1, 1] })
+  metrics.exemplars(latency, [exemplar(10, 'in-10', 1), exemplar(99, 'above', 2), exemplar(0.5, 'in-1')])
+  metrics.exemplars(of('not_ours_total', '', 'envoy-scrape'), [exemplar(7, 'never')])
+  await seal()
+  // No value of the series in this segment.
+  metrics.exemplars(latency, [exemplar(2, 'late', 5)])
+  await seal()
+  await drained()
+  const told = receiver.requests.map(({ series }) =>
+    series
+      .filter(({ exemplars }) => exemplars.length > 0)
+      .map(({ labels, exemplars }) => [
+        `${labels.__name__} ${labels.le ?? ''}`,
+        exemplars.map(({ value, timestamp }) => [value, timestamp - at]),
+      ]),
+  )
+  expect(told.flat()).toEqual([
+    ['a_total ', [[1, 0]]],
+    ['ms_bucket 1.0', [[0.5, 0]]],
+    ['ms_bucket 10.0', [[10, 1]]],
+    ['ms_bucket +Inf', [[99, 2]]],
+    ['ms_bucket 10.0', [[2, 5]]],
+  ])
+  expect(adapter.counters!()).toMatchObject({ exemplars_delivered_total: 5, exemplars_dropped_total: 0 })
+})
+
+test('exemplars stay here where that is said', async () => {
+  const receiver = await startFakeReceiver()
+  onTestFinished(() => receiver.close())
+  const { metrics, of, seal, drained } = await run(folder(), { url: receiver.url, exemplars: false })
+  metrics.setCounter(of('a_total'), Date.now(), 3)
+  metrics.exemplars(of('a_total'), [{ timeMs: Date.now(), value: 1, labels: [['trace_id', 'x']] }])
+  await seal()
+  await drained()
+  expect(receiver.requests.flatMap(({ series }) => series.map(({ exemplars }) => exemplars.length))).toEqual([0])
+})
+
 test('too large a request is cut in halves', async () => {
   const receiver = await startFakeReceiver()
   onTestFinished(() => receiver.close())

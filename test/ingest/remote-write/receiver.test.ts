@@ -202,7 +202,7 @@ describe('version 2.0', () => {
       headers: {
         'x-prometheus-remote-write-samples-written': '1',
         'x-prometheus-remote-write-histograms-written': '0',
-        'x-prometheus-remote-write-exemplars-written': '0',
+        'x-prometheus-remote-write-exemplars-written': '1',
       },
     })
     expect(store.identities).toEqual([
@@ -216,7 +216,29 @@ describe('version 2.0', () => {
         unit: 'seconds',
       },
     ])
-    expect(store.written).toEqual([expect.objectContaining({ write: 'setCounter', value: 3, startMs: NOW - 60_000 })])
+    expect(store.written).toMatchObject([
+      { write: 'setCounter', value: 3, startMs: NOW - 60_000 },
+      { write: 'exemplars', name: 'rpc_seconds_total', value: 1, timeMs: NOW },
+    ])
+  })
+
+  test('exemplars that cannot be read cost their series nothing, and are counted', async () => {
+    const { send, store, receiver } = setUp()
+    const exemplars = [
+      { labels_refs: [9], value: 1, timestamp: NOW },
+      { labels_refs: [9, 99], value: 1, timestamp: NOW },
+      { labels_refs: [9, 10, 9, 10], value: 1, timestamp: NOW },
+      { labels_refs: [0, 10], value: 1, timestamp: NOW },
+      { labels_refs: [], value: 2, timestamp: NOW },
+    ]
+    const samples = [{ value: 3, timestamp: NOW }]
+    const answer = await send(
+      v2({ symbols, timeseries: [{ labels_refs, metadata: { type: 'COUNTER' }, samples, exemplars }] }),
+      V2,
+    )
+    expect(answer).toMatchObject({ status: 204, headers: { 'x-prometheus-remote-write-exemplars-written': '1' } })
+    expect(store.written).toMatchObject([{ write: 'setCounter' }, { write: 'exemplars', value: 2 }])
+    expect(receiver.counters).toMatchObject({ exemplars: 1, exemplarsDropped: 4 })
   })
 
   test('histograms with bounds of their own', async () => {

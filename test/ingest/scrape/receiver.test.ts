@@ -104,6 +104,32 @@ describe.concurrent('the scraper', () => {
     expect(receiver.targets()).toMatchObject([{ instance: address, isUp: true, failure: null, samples: 2 }])
   })
 
+  test('stores exemplars that have a time, with their series', async (t) => {
+    const text = `# TYPE a counter
+a_total 7 # {trace_id="ab"} 1 ${Date.now() / 1000}
+# TYPE h histogram
+h_bucket{le="1"} 1 # {trace_id="cd"} 0.5 ${Date.now() / 1000}
+h_bucket{le="+Inf"} 2 # {trace_id="ef"} 5
+h_sum 5.5
+h_count 2
+# EOF
+`
+    const type = { 'content-type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' }
+    const address = await serve(
+      t,
+      answers((response) => response.writeHead(200, type).end(text)),
+    )
+    const { store, receiver } = await scrape(t, { targets: [address] })
+    await waitUntil(() => ups(store).length >= 1)
+    const exemplars = store.written.filter(({ write }) => write === 'exemplars')
+    expect(exemplars.slice(0, 2).map(({ name, value }) => [name, value])).toEqual([
+      ['a_total', 1],
+      ['h', 0.5],
+    ])
+    expect(receiver.counters.exemplars).toBeGreaterThanOrEqual(3)
+    expect(receiver.counters.exemplarsStored).toBeGreaterThanOrEqual(2)
+  })
+
   test('marks what vanishes from the page, once', async (t) => {
     const address = await serve(t, answers(page('a 1\nb 2 1395066363000\nc 3\n'), page('c 3\n')))
     const { store, receiver } = await scrape(t, { targets: [address] })
