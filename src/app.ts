@@ -148,6 +148,7 @@ export async function startApp({ config, load, role = 'all', log }: AppOptions):
     reader: createBurnReader({ store: reader, retention, rowsDroppedBefore: dropped, clock }),
     slos: slos.slos,
     through: () => status.ledger.through(),
+    lost: (fromMs, toMs) => status.ledger.coverage(fromMs, toMs)?.lost ?? null,
     data,
     httpAddress: () => query.address,
     version: VERSION,

@@ -39,28 +39,36 @@ export function findingOf(burn: SloBurn, severity: BurnRule['severity']): BurnFi
   return { tiers, holds: false, reason: null }
 }
 
+export interface ConditionContext {
+  /** Labels of every alert. */
+  readonly further: Readonly<Record<string, string>>
+  /** Requests of the whole mesh in the last hour that are in no count; null where that is not known. */
+  readonly lost: number | null
+}
+
 export function conditionOf(
   { slo, severity }: BurnRule,
   finding: BurnFinding,
-  further: Readonly<Record<string, string>>,
+  { further, lost }: ConditionContext,
 ): Condition {
   return {
     slo: slo.name,
     labels: { ...further, alertname: BURN_ALERT, ...alertLabels(slo, severity) },
-    annotations: { summary: alertSummary(slo), description: description(slo, finding) },
+    annotations: { summary: alertSummary(slo), description: description(slo, finding, lost) },
     holds: finding.holds,
   }
 }
 
 /** Of the first tier that burns too fast, which is the most urgent one. */
-function description(slo: Slo, { tiers }: BurnFinding): string {
+function description(slo: Slo, { tiers }: BurnFinding, lost: number | null): string {
   const found = tiers.find(({ exceeds }) => exceeds === true) ?? tiers[0]
   const allowed = `The objective of ${slo.target} over ${slo.period.text} allows ${share(1 - slo.target)}.`
   if (found === undefined) return allowed
+  const missing = lost ? ` ${lost} requests of the whole mesh were lost in the last hour, and are not counted.` : ''
   const { long, short, threshold } = found
   const part = ({ window, bad, total, burn }: TierBurn['long']) =>
     `${bad} of ${total} requests of ${window} (${share(total === 0 ? 0 : bad / total)}, ${figure(burn ?? 0)} times too fast)`
-  return `Bad were ${part(long)} and ${part(short)}; an alert is above ${figure(threshold)}. ${allowed}`
+  return `Bad were ${part(long)} and ${part(short)}; an alert is above ${figure(threshold)}. ${allowed}${missing}`
 }
 
 function share(ratio: number): string {

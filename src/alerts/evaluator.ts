@@ -65,6 +65,8 @@ export interface EvaluatorOptions {
   readonly slos: () => readonly Slo[]
   /** Unix ms up to which the store has all that arrived; null: nothing has arrived yet, or nobody here can know. */
   readonly through: () => number | null
+  /** Requests that Envoy served in this time (Unix ms) and that never arrived; null where that is not known. */
+  readonly lost: (fromMs: number, toMs: number) => number | null
   /** Where alerts are kept. */
   readonly path: string
   readonly timing: EvaluatorTiming
@@ -83,6 +85,8 @@ const BEHIND_MS = 60_000
 const LONGEST_MS = 60_000
 /** Ended alerts are told of for as long as Prometheus does. */
 const RESOLVED_MS = 900_000
+/** Time that what was lost is told for. */
+const LOST_MS = 3_600_000
 const NOTHING_FOUND: BurnFinding = { tiers: [], holds: null, reason: 'it was not looked at yet' }
 
 export function createEvaluator(options: EvaluatorOptions): Evaluator {
@@ -214,9 +218,10 @@ class BurnEvaluator implements Evaluator {
   /** From what was found to alerts, which are kept before anybody hears of them. */
   async #conclude(slos: readonly Slo[], at: number, known: boolean): Promise<void> {
     const rules = rulesOf(slos)
+    const lost = this.#options.lost(at - LOST_MS, at)
     const conditions = rules.map((rule): Condition => {
       const finding = this.#findings.get(keyOf(rule))?.finding ?? NOTHING_FOUND
-      return conditionOf(rule, known ? finding : { ...finding, holds: null }, this.#timing.labels)
+      return conditionOf(rule, known ? finding : { ...finding, holds: null }, { further: this.#timing.labels, lost })
     })
     const names = new Set(slos.flatMap((slo) => SEVERITIES.map((severity) => keyOf({ slo, severity }))))
     for (const key of this.#findings.keys()) if (!names.has(key)) this.#findings.delete(key)

@@ -44,6 +44,7 @@ export interface AlertsOptions {
   readonly reader: BurnReader
   readonly slos: () => readonly Slo[]
   readonly through: () => number | null
+  readonly lost: (fromMs: number, toMs: number) => number | null
   /** The data directory. */
   readonly data: string
   /** `host:port` of the API. */
@@ -58,7 +59,7 @@ const LEAST_MS = 1000
 
 /** Alerts of objectives, and the Alertmanagers that hear of them; without any, alerts are those of the API alone. */
 export function openAlerts(options: AlertsOptions): Alerts {
-  const { reader, slos, through, data, clock, log } = options
+  const { reader, slos, through, lost, data, clock, log } = options
   let { config } = options
   let peers = openPeers(config)
   let running = false
@@ -68,6 +69,7 @@ export function openAlerts(options: AlertsOptions): Alerts {
     reader,
     slos,
     through,
+    lost,
     path: join(data, 'alerts.json'),
     timing: timingOf(config),
     onAlerts: () => {

@@ -67,6 +67,7 @@ export async function startCentral({ config, load, log, role }: CentralOptions):
     slos: slos.slos,
     // What edges still hold is not known here.
     through: () => null,
+    lost: () => null,
     data,
     httpAddress: () => query.address,
     version: VERSION,

@@ -38,7 +38,13 @@ async function rig(options: { dir?: string; through?: () => number | null } = {}
   const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'sidecast-alerts-')))
   onTestFinished(() => rm(dir, { recursive: true, force: true }))
   const clock = createManualClock(START)
-  const world = { slos: [sloOf('x')], burning: false as boolean | null | Error, asked: [] as BurnQuestion[], told: 0 }
+  const world = {
+    lost: null as number | null,
+    slos: [sloOf('x')],
+    burning: false as boolean | null | Error,
+    asked: [] as BurnQuestion[],
+    told: 0,
+  }
   const evaluator = createEvaluator({
     reader: {
       async read(question) {
@@ -64,6 +70,7 @@ async function rig(options: { dir?: string; through?: () => number | null } = {}
     },
     slos: () => world.slos,
     through: options.through ?? (() => null),
+    lost: (fromMs, toMs) => (toMs - fromMs === 3_600_000 ? world.lost : null),
     path: join(dir, 'alerts.json'),
     timing: { everyMs: 10_000, forMs: 0, labels: { cluster: 'c' } },
     onAlerts: () => world.told++,
@@ -159,6 +166,18 @@ describe('objectives are watched', () => {
     await next()
     expect(world.asked.at(-1)!.at).toBe(BigInt(through) * 1_000_000n)
     expect(evaluator.last!.atMs).toBe(through)
+  })
+
+  it('say what is in no count, where that is known', async () => {
+    const { world, evaluator, next } = await rig()
+    world.burning = true
+    world.lost = 7
+    await next()
+    const description = () => [...evaluator.alerts()][0]!.annotations.description
+    expect(description()).toMatch(/ 7 requests of the whole mesh were lost in the last hour, and are not counted\.$/)
+    world.lost = 0
+    await next()
+    expect(description()).toMatch(/allows 0\.1 %\.$/)
   })
 
   it('goes with the objective', async () => {

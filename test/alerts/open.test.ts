@@ -25,6 +25,7 @@ const open = (config: Partial<AlertmanagerConfig>) =>
     reader: { read: async () => [] },
     slos: () => [],
     through: () => null,
+    lost: () => null,
     data: '/nowhere',
     httpAddress: () => '127.0.0.1:8080',
     version: '0',
