@@ -3,6 +3,7 @@ import type { Origins } from '../entry/origins.ts'
 import type { LineParser } from '../lines/parser.ts'
 import { createLineReader, type LineReader } from '../lines/read-line.ts'
 import { createUnwrapper, type Unwrapper } from '../lines/unwrap/index.ts'
+import { createEntryRecords } from './entry-records.ts'
 import type { OnRejected, RecordDecoder, RecordSource } from './records.ts'
 import { createSkippingWriter, type SkippingWriter } from './skipping-writer.ts'
 
@@ -22,45 +23,29 @@ export interface LineRecordsOptions {
   readonly lineBytesMax?: number
 }
 
-const DUE_ENTRIES = 512
 const LINE_BYTES_MAX = 1 << 20
 const NEWLINE = 10
 const RETURN = 13
 
 export function createLineRecords(options: LineRecordsOptions): RecordDecoder {
-  return new LineRecords(options)
+  const writer = createSkippingWriter(options.writer)
+  const lines = new Lines(options, writer)
+  return createEntryRecords({ ...options, writer, add: (value, source) => lines.add(value, source) })
 }
 
-class LineRecords implements RecordDecoder {
+class Lines {
   readonly #options: LineRecordsOptions
   readonly #writer: SkippingWriter
   readonly #unwrapper: Unwrapper = createUnwrapper()
   /** By topic: it names senders that nothing else does. */
   readonly #readers = new Map<string, LineReader>()
 
-  constructor(options: LineRecordsOptions) {
+  constructor(options: LineRecordsOptions, writer: SkippingWriter) {
     this.#options = options
-    this.#writer = createSkippingWriter(options.writer)
+    this.#writer = writer
   }
 
-  get added(): number {
-    return this.#writer.added
-  }
-
-  get taken(): number {
-    return this.#writer.taken
-  }
-
-  within(start: number, base: number): number {
-    return base + Math.max(0, this.#writer.taken - start)
-  }
-
-  get due(): boolean {
-    return this.#writer.pending >= DUE_ENTRIES
-  }
-
-  add(value: Buffer, source: RecordSource, within: number): void {
-    this.#writer.skip = within
+  add(value: Buffer, source: RecordSource): void {
     for (let at = 0; at < value.length; ) {
       const found = value.indexOf(NEWLINE, at)
       const next = found < 0 ? value.length : found
@@ -68,15 +53,6 @@ class LineRecords implements RecordDecoder {
       if (end > at) this.#line(value, at, end, source)
       at = next + 1
     }
-  }
-
-  commit(): boolean {
-    const { added, rejected, reasons, pending } = this.#writer.commit()
-    this.#options.onRows(added)
-    if (rejected > 0) {
-      for (const [reason, count] of reasons) this.#reject(reason, count, NOWHERE, NOTHING, 0)
-    }
-    return pending === 0
   }
 
   #line(value: Buffer, start: number, end: number, source: RecordSource): void {
@@ -116,17 +92,9 @@ class LineRecords implements RecordDecoder {
     return reader
   }
 
-  #refuse(reason: string, source: RecordSource, value: Buffer, offset: number): void {
-    this.#reject(reason, 1, source, value, offset)
-    const { node, onDecoded } = this.#options
+  #refuse(reason: string, source: RecordSource, bytes: Buffer, offset: number): void {
+    const { node, onRejected, onDecoded } = this.#options
+    onRejected({ reason, count: 1, source, nodeId: node, bytes, offset })
     onDecoded(node || `kafka:${source.topic}`, 0, 1)
   }
-
-  #reject(reason: string, count: number, source: RecordSource, bytes: Uint8Array, offset: number): void {
-    this.#options.onRejected({ reason, count, source, nodeId: this.#options.node, bytes, offset })
-  }
 }
-
-/** Entries that the writer refuses are not known by record. */
-const NOWHERE: RecordSource = { topic: '', partition: -1, offset: -1n }
-const NOTHING = new Uint8Array(0)
