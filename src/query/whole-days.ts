@@ -11,6 +11,8 @@ const UNKNOWN_TABLE = 60
 interface DayRow {
   /** Unix seconds. */
   readonly day: number
+  /** 1: as its hours say. */
+  readonly same: number
 }
 
 /**
@@ -27,13 +29,8 @@ export async function readWholeDays(
   if (whole.from >= whole.to || (step !== null && step % DAY !== 0n)) return []
   try {
     const params = { from: Number(whole.from / SECOND), to: Number(whole.to / SECOND) }
-    const rows = await question.run<DayRow>({ sql: DIFFERING_SQL, params }, DAYS_MAX, 'too_many_points')
-    return longestRuns(
-      runsBetween(
-        whole,
-        rows.map(({ day }) => BigInt(day) * SECOND),
-      ),
-    )
+    const days = await question.run<DayRow>({ sql: DAYS_SQL, params }, DAYS_MAX, 'too_many_points')
+    return longestOf(runsOf(days))
   } catch (error) {
     // Whoever writes to the store is of an older version, and will make the table when it is not.
     if (error instanceof Problem && engineCode(error) === UNKNOWN_TABLE) return []
@@ -43,20 +40,30 @@ export async function readWholeDays(
 
 const IN_RANGE = (column: string) =>
   `${column} >= toDateTime({from:Int64}, 'UTC') AND ${column} < toDateTime({to:Int64}, 'UTC')`
-/** Sums add modulo 2^64, and corrections are negative ones. */
-const DIFFERING_SQL = `SELECT toUnixTimestamp(d) AS day FROM (
+/** Days of which anything is stored. Sums add modulo 2^64, and corrections are negative ones. */
+const DAYS_SQL = `SELECT toUnixTimestamp(d) AS day, sum(rows) = 0 AND sum(ns) = 0 AS same FROM (
     SELECT toStartOfDay(hour) AS d, sum(n) AS rows, sum(total_sum) AS ns FROM latency_1h WHERE ${IN_RANGE('hour')} GROUP BY d
     UNION ALL
     SELECT day AS d, toUInt64(negate(sum(n))) AS rows, toUInt64(negate(sum(total_sum))) AS ns FROM latency_1d WHERE ${IN_RANGE('day')} GROUP BY d
-  ) GROUP BY d HAVING sum(rows) != 0 OR sum(ns) != 0 ORDER BY d`
+  ) GROUP BY d ORDER BY d`
 
-/** What lies between days that are left out. */
-function runsBetween({ from, to }: Interval, without: readonly Nanos[]): readonly Interval[] {
-  const starts = [from, ...without.map((day) => day + DAY)]
-  return [...without, to].map((end, k) => ({ from: starts[k]!, to: end })).filter((run) => run.from < run.to)
+/** From the first to the last day that is the same; days of which nothing is stored may lie between. */
+function runsOf(days: readonly DayRow[]): readonly Interval[] {
+  const runs: Interval[] = []
+  let run: Interval | undefined
+  for (const { day, same } of days) {
+    const from = BigInt(day) * SECOND
+    if (Number(same) === 1) {
+      run = { from: run?.from ?? from, to: from + DAY }
+    } else if (run !== undefined) {
+      runs.push(run)
+      run = undefined
+    }
+  }
+  return run === undefined ? runs : [...runs, run]
 }
 
-function longestRuns(runs: readonly Interval[]): readonly Interval[] {
+function longestOf(runs: readonly Interval[]): readonly Interval[] {
   const longest = runs.toSorted((a, b) => Number(b.to - b.from - (a.to - a.from))).slice(0, RUNS_MAX)
   return longest.toSorted((a, b) => Number(a.from - b.from))
 }

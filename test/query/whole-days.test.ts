@@ -7,13 +7,14 @@ import { readWholeDays } from '../../src/query/whole-days.ts'
 const T0 = 20_000n * DAY
 const signal = new AbortController().signal
 
-/** A question to a store where the days with these numbers after T0 differ from their hours; or which fails. */
-function questionOf(differing: readonly number[] | Error) {
+/** A question to a store where the days with these numbers after T0 are there, some as their hours say; or which fails. */
+function questionOf(same: readonly number[] | Error, differing: readonly number[] = []) {
   const asked: Readonly<Record<string, unknown>>[] = []
   const run = async ({ params }: { readonly params: Readonly<Record<string, unknown>> }) => {
     asked.push(params)
-    if (differing instanceof Error) throw asProblem(differing, signal)
-    return differing.map((k) => ({ day: Number((T0 + BigInt(k) * DAY) / SECOND) }))
+    if (same instanceof Error) throw asProblem(same, signal)
+    const days = [...same, ...differing].toSorted((a, b) => a - b)
+    return days.map((k) => ({ day: Number((T0 + BigInt(k) * DAY) / SECOND), same: same.includes(k) ? 1 : 0 }))
   }
   return { asked, question: { signal, run } as unknown as Question }
 }
@@ -23,15 +24,19 @@ const written = (runs: readonly Interval[]) =>
 
 describe('days that are whole', () => {
   const interval = { from: T0 - HOUR, to: T0 + 10n * DAY + HOUR }
-  const cases: [string, readonly number[], string][] = [
-    ['none differs', [], '0-10'],
-    ['the first and the last differ', [0, 9], '1-9'],
-    ['some differ', [3, 4, 7], '0-3 5-7 8-10'],
-    ['all differ', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], ''],
+  const all = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+  const cases: [string, readonly number[], readonly number[], string][] = [
+    ['none differs', all, [], '0-10'],
+    ['the first and the last differ', all.slice(1, 9), [0, 9], '1-9'],
+    ['some differ', [0, 1, 2, 5, 6, 8, 9], [3, 4, 7], '0-3 5-7 8-10'],
+    ['of some nothing is stored', [2, 3, 6], [], '2-7'],
+    ['of some nothing is stored, and one differs', [2, 6, 8], [4], '2-3 6-9'],
+    ['all differ', [], all, ''],
+    ['nothing is stored', [], [], ''],
   ]
-  for (const [name, differing, expected] of cases) {
+  for (const [name, same, differing, expected] of cases) {
     it(`are ${expected || 'none'} of ten when ${name}`, async () => {
-      const { question, asked } = questionOf(differing)
+      const { question, asked } = questionOf(same, differing)
       expect(written(await readWholeDays(question, interval, null))).toBe(expected)
       expect(asked).toEqual([{ from: Number(T0 / SECOND), to: Number((T0 + 10n * DAY) / SECOND) }])
     })
@@ -39,15 +44,19 @@ describe('days that are whole', () => {
 
   it('are the ten longest runs of many', async () => {
     const long = { from: T0, to: T0 + 100n * DAY }
-    const everyThird = Array.from({ length: 33 }, (_, k) => 3 * k + 2)
-    const { question } = questionOf(everyThird.filter((day) => day !== 50))
+    const days = Array.from({ length: 100 }, (_, k) => k)
+    const differs = (day: number) => day % 3 === 2 && day !== 50
+    const { question } = questionOf(
+      days.filter((day) => !differs(day)),
+      days.filter(differs),
+    )
     const runs = (await readWholeDays(question, long, null)).map(({ from, to }) => (to - from) / DAY)
     expect(runs.length).toBe(10)
     expect(runs).toContain(5n)
   })
 
   it('are not asked for where no day can be read', async () => {
-    const { question, asked } = questionOf([])
+    const { question, asked } = questionOf(all)
     expect(await readWholeDays(question, { from: T0 + 1n, to: T0 + 2n * DAY - 1n }, null)).toEqual([])
     expect(await readWholeDays(question, interval, HOUR)).toEqual([])
     expect(await readWholeDays(question, interval, 36n * HOUR)).toEqual([])

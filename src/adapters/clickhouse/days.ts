@@ -43,7 +43,7 @@ const OVER_MS = 600_000
 /** Months are looked at after so long though no part came: one may be gone. */
 const AGAIN_SECONDS = 86_400
 const TIMEOUT_MS = 600_000
-/** Rows of hours that one statement adds up: some 100 MB with eight full histograms each. */
+/** Rows of hours that one statement adds up: some 250 MB with eight full histograms each. */
 const SHARE_ROWS = 20_000
 const SHARES_MAX = 256
 const SPILL_BYTES = 512 * 1024 ** 2
