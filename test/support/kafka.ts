@@ -30,7 +30,7 @@ export interface KafkaMessage {
   readonly key?: string
 }
 
-const START_MS = 60_000
+const START_MS = 180_000
 /** Any 16 bytes as base64url: names the cluster. */
 const CLUSTER_ID = 'c2lkZWNhc3QtdGVzdC0wMQ'
 

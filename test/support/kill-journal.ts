@@ -27,7 +27,7 @@ export interface KillResult {
 const WRITER = join(import.meta.dirname, 'journal-writer.ts')
 const LIMITS = { segmentBytesMax: 1 << 30, segmentRowsMax: 1e9, segmentAgeMsMax: 1e9, diskBytesMax: 1 << 30 }
 /** A start of Node, on a busy machine. */
-const START_MS_MAX = 60_000
+const START_MS_MAX = 180_000
 
 /**
  * Starts the writer, kills it with SIGKILL at a seeded moment, looks, starts it again on the same folder, and so on. Every

@@ -38,7 +38,7 @@ export interface KillKafkaOptions {
 
 const WORKER = join(import.meta.dirname, 'kafka-worker.ts')
 const PARTITIONS = 4
-const DRAIN_MS = 60_000
+const DRAIN_MS = 120_000
 
 export async function killKafka(options: KillKafkaOptions): Promise<KillKafkaResult> {
   const { broker, dir, seed, kills, stops, driver, rate = 200, onRound = () => {} } = options

@@ -40,7 +40,7 @@ export interface KillTailOptions {
 }
 
 const READER = join(import.meta.dirname, 'tail-reader.ts')
-const START_MS_MAX = 60_000
+const START_MS_MAX = 180_000
 
 export async function killTail({ dir, seed, kills, rotations }: KillTailOptions): Promise<KillTailResult> {
   const random = seededRandom(seed)

@@ -37,7 +37,7 @@ export interface Tag {
   readonly value: unknown
 }
 
-const START_MS = 30_000
+const START_MS = 180_000
 
 export async function startJaeger(): Promise<Jaeger> {
   const binary = await jaeger()

@@ -34,7 +34,7 @@ export interface PrometheusOptions {
   readonly features?: readonly string[]
 }
 
-const READY_MS = 20_000
+const READY_MS = 120_000
 
 export async function startPrometheus(options: PrometheusOptions): Promise<TestPrometheus> {
   const dir = await mkdtemp(join(tmpdir(), 'sidecast-prometheus-'))

@@ -61,7 +61,7 @@ export async function startSidecast(options: SidecastOptions = {}): Promise<Side
     log = (log + text).slice(-200_000)
   })
   const exited = new Promise<number | null>((done) => child.once('exit', (code) => done(code)))
-  const ready = await readyLine(child, exited, options.readyTimeoutMs ?? 60_000, () => log)
+  const ready = await readyLine(child, exited, options.readyTimeoutMs ?? 180_000, () => log)
   const readyMs = performance.now() - began
   const http = String(ready.http)
   const close = async () => {

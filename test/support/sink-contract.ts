@@ -39,7 +39,7 @@ export interface ContractTarget {
 }
 export type Behaviour = 'accept' | 'retry' | 'reject' | 'slow' | 'hang' | 'away'
 
-const WAIT_MS = 15_000
+const WAIT_MS = 60_000
 const DEADLINE_MS = 400
 
 export function sinkContract<Target extends ContractTarget>(name: string, contract: SinkContract<Target>): void {

@@ -23,8 +23,8 @@ export interface WavefrontProxy {
   stop(): Promise<void>
 }
 
-const START_MS = 60_000
-const WAIT_MS = 20_000
+const START_MS = 180_000
+const WAIT_MS = 60_000
 /** What Netty of 2018 reaches into. */
 const OPENED = ['java.lang', 'java.util', 'java.net', 'java.nio', 'sun.nio.ch']
 
