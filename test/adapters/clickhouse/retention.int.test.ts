@@ -97,6 +97,25 @@ it('keeps the newest day, and says that the store is over its room', async () =>
   expect(await database.rows('SELECT count() AS n FROM requests')).toEqual([{ n: 10_000 }])
 })
 
+it('drops months of hours with those of their days, and keeps the newest', async () => {
+  const database = await createTestDatabase(test)
+  for (const [table, time] of [
+    ['latency_1h', 'hour'],
+    ['latency_1d', 'day'],
+  ]) {
+    const sql = `INSERT INTO ${table} (${time}, n) SELECT toStartOfMonth(now()) - toIntervalMonth(number), 1 FROM numbers(3)`
+    await database.clickhouse.execute({ sql, params: {} }, { signal: never })
+  }
+  expect(await retention(database, 1).enforce(never)).toMatchObject({
+    over: true,
+    partitionsDropped: 4,
+    rowsDropped: 4,
+  })
+  for (const table of ['latency_1h', 'latency_1d']) {
+    expect(await database.rows(`SELECT count() AS n FROM ${table}`)).toEqual([{ n: 1 }])
+  }
+})
+
 it('tells the oldest row of a table', async () => {
   const database = await filled(3)
   const store = retention(database, 2 ** 40)
