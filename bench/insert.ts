@@ -1,21 +1,14 @@
-import { mkdtemp, open, readFile, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { createClickHouse } from '../src/adapters/clickhouse/client.ts'
-import { migrate } from '../src/adapters/clickhouse/migrations.ts'
-import { createClickHouseSink } from '../src/adapters/clickhouse/sink.ts'
 import { createAlsDecoder } from '../src/ingest/als/decode.ts'
-import { systemClock } from '../src/lib/clock.ts'
 import type { NativeBlock } from '../src/model/batch.ts'
 import { type BatchBuilder, createBatchBuilder } from '../src/model/batch-builder.ts'
 import { ROW_TABLES, type RowTable } from '../src/model/schema.ts'
 import { createRedaction } from '../src/pipeline/redact.ts'
 import { createRollup } from '../src/pipeline/rollup.ts'
 import type { Segment, SegmentTable } from '../src/pipeline/segment.ts'
-import { startStore } from '../src/store/supervisor.ts'
-import { silentLog } from '../src/telemetry/log.ts'
 import { createEntryGenerator } from './support/als-entries.ts'
+import { openBenchStore } from './support/bench-store.ts'
 import { ORIGIN, plainResolver } from './support/resolver.ts'
 
 /**
@@ -39,28 +32,9 @@ const BLOCKS = Number(argument('blocks', '20'))
 const round = (value: number, digits = 3): number => Number(value.toFixed(digits))
 const signal = new AbortController().signal
 
-const dir = await mkdtemp(join(tmpdir(), 'sidecast-bench-insert-'))
-const store = await startStore({ dir: join(dir, 'store'), log: silentLog })
-const clickhouse = createClickHouse({
-  url: () => store.url,
-  database: 'bench',
-  ...store.credentials.writer,
-  log: silentLog,
-})
+const bench = await openBenchStore('insert', { keysMax: 50_000 })
+const { dir, store, sink, cpu } = bench
 try {
-  const day = 86_400_000
-  const retention = { rowsMs: 30 * day, minutesMs: 90 * day, hoursMs: 900 * day, metricsMs: 30 * day }
-  await migrate({ clickhouse, retention, log: silentLog, signal })
-  const sink = createClickHouseSink({
-    clickhouse,
-    log: silentLog,
-    clock: systemClock,
-    readsFiles: true,
-    retention,
-    kept: () => [],
-    keysMax: 50_000,
-  })
-  await sink.start()
   const make = segmentMaker()
   let [rows, storeMs, ownMs, sendMs, rollupBytes, rowBytes] = [0, 0, 0, 0, 0, 0]
   for (let seq = 0; seq < segments; seq++) {
@@ -82,21 +56,11 @@ try {
   }
   const before = await cpu()
   await sink.settle(signal)
-  for (let quiet = 0; quiet < 4; quiet++) {
-    while ((await merges()) > 0) {
-      quiet = 0
-      await sleep(200)
-    }
-    await sleep(300)
-  }
+  await bench.quiet()
   const after = await cpu()
-  const parts = await clickhouse.query<{ table: string; bytes: number; parts: number; rows: number }>(
-    {
-      sql: `SELECT table, sum(p.bytes_on_disk) AS bytes, count() AS parts, sum(p.rows) AS rows FROM system.parts AS p
-        WHERE active AND database = 'bench' GROUP BY table`,
-      params: {},
-    },
-    { signal },
+  const parts = await bench.rows<{ table: string; bytes: number; parts: number; rows: number }>(
+    `SELECT table, sum(p.bytes_on_disk) AS bytes, count() AS parts, sum(p.rows) AS rows FROM system.parts AS p
+      WHERE active AND database = 'bench' GROUP BY table`,
   )
   console.log(
     JSON.stringify({
@@ -112,7 +76,7 @@ try {
       },
       rowsPerSecondSent: Math.round(rows / (sendMs / 1000)),
       diskBytesPerRow: Object.fromEntries(
-        parts.rows.map(({ table, bytes, parts: n, rows: r }) => [
+        parts.map(({ table, bytes, parts: n, rows: r }) => [
           table,
           { bytes: round(bytes / rows, 2), parts: n, rows: r },
         ]),
@@ -121,25 +85,7 @@ try {
     }),
   )
 } finally {
-  await clickhouse.close()
-  await store.stop(AbortSignal.timeout(10_000))
-  await rm(dir, { recursive: true, force: true })
-}
-
-async function merges(): Promise<number> {
-  const { rows } = await clickhouse.query<{ n: number }>(
-    { sql: 'SELECT count() AS n FROM system.merges', params: {} },
-    { signal },
-  )
-  return Number(rows[0]!.n)
-}
-
-/** CPU ms: utime and stime of proc_pid_stat(5), in ticks of 10 ms, and our own. */
-async function cpu(): Promise<{ store: number; own: number }> {
-  const text = await readFile(`/proc/${store.pid}/stat`, 'utf8')
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  const own = process.cpuUsage()
-  return { store: (Number(fields[11]) + Number(fields[12])) * 10, own: (own.user + own.system) / 1000 }
+  await bench.close()
 }
 
 async function rssMb(pid: number): Promise<number> {

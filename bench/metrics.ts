@@ -1,15 +1,10 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createClickHouse } from '../src/adapters/clickhouse/client.ts'
-import { migrate } from '../src/adapters/clickhouse/migrations.ts'
-import { createClickHouseSink } from '../src/adapters/clickhouse/sink.ts'
 import { systemClock } from '../src/lib/clock.ts'
 import { createDelivery } from '../src/pipeline/delivery.ts'
-import { startStore } from '../src/store/supervisor.ts'
 import { silentLog } from '../src/telemetry/log.ts'
 import { openMetricsLane } from '../test/support/metrics-lane.ts'
+import { type Cpu, openBenchStore } from './support/bench-store.ts'
 
 /**
  * What stats cost from the call of a receiver until no merge runs any more: CPU µs per value of our process and of the
@@ -28,32 +23,13 @@ const rounds = Number(argument('rounds', '20'))
 const kind = argument('kind', 'set')
 const round = (value: number, digits = 3): number => Number(value.toFixed(digits))
 const signal = new AbortController().signal
-const DAY_MS = 86_400_000
 const EVERY_MS = 15_000
 const BOUNDS = [0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000]
 
-const dir = await mkdtemp(join(tmpdir(), 'sidecast-bench-metrics-'))
-const store = await startStore({ dir: join(dir, 'store'), log: silentLog })
-const clickhouse = createClickHouse({
-  url: () => store.url,
-  database: 'bench',
-  ...store.credentials.writer,
-  log: silentLog,
-})
+const bench = await openBenchStore('metrics', { keysMax: 1000 })
+const { dir, sink, cpu } = bench
 try {
-  const retention = { rowsMs: 30 * DAY_MS, minutesMs: 90 * DAY_MS, hoursMs: 900 * DAY_MS, metricsMs: 30 * DAY_MS }
-  await migrate({ clickhouse, retention, log: silentLog, signal })
   const opened = await openMetricsLane(join(dir, 'journal'), { ageMs: 1000, rows: 262_144, diskBytes: 4 * 2 ** 30 })
-  const sink = createClickHouseSink({
-    clickhouse,
-    log: silentLog,
-    clock: systemClock,
-    readsFiles: true,
-    retention,
-    kept: () => [],
-    keysMax: 1000,
-  })
-  await sink.start()
   const delivery = createDelivery({ sink, journal: opened.journal, clock: systemClock, log: silentLog })
   await opened.start()
   await delivery.start()
@@ -93,26 +69,16 @@ try {
   await opened.stop()
   while (delivery.backlog().segments > 0) await sleep(20)
   const stored = await cpu()
-  for (let quiet = 0; quiet < 4; quiet++) {
-    while ((await count('SELECT count() AS n FROM system.merges')) > 0) {
-      quiet = 0
-      await sleep(200)
-    }
-    await sleep(300)
-  }
+  await bench.quiet()
   const merged = await cpu()
   await delivery.stop(AbortSignal.timeout(10_000))
   await opened.journal.stop(signal)
   const values = metrics.counters.samples + metrics.counters.histograms
-  const found = (await count('SELECT count() AS n FROM samples')) + (await count('SELECT count() AS n FROM histograms'))
+  const found = (await count('samples')) + (await count('histograms'))
   if (found !== values) throw new Error(`${values} values written, ${found} found`)
-  const { rows: parts } = await clickhouse.query<{ table: string; bytes: number; rows: number }>(
-    {
-      sql: `SELECT table, sum(p.bytes_on_disk) AS bytes, sum(p.rows) AS rows FROM system.parts AS p
-        WHERE active AND database = 'bench' AND table IN ('series', 'samples', 'histograms') GROUP BY table`,
-      params: {},
-    },
-    { signal },
+  const parts = await bench.rows<{ table: string; bytes: number; rows: number }>(
+    `SELECT table, sum(p.bytes_on_disk) AS bytes, sum(p.rows) AS rows FROM system.parts AS p
+      WHERE active AND database = 'bench' AND table IN ('series', 'samples', 'histograms') GROUP BY table`,
   )
   const micros = (from: Cpu, to: Cpu, of: keyof Cpu) => round(((to[of] - from[of]) * 1000) / values)
   console.log(
@@ -134,26 +100,10 @@ try {
     }),
   )
 } finally {
-  await clickhouse.close()
-  await store.stop(AbortSignal.timeout(10_000))
-  await rm(dir, { recursive: true, force: true })
+  await bench.close()
 }
 process.exit(0)
 
-async function count(sql: string): Promise<number> {
-  const { rows } = await clickhouse.query<{ n: number }>({ sql, params: {} }, { signal })
-  return Number(rows[0]!.n)
-}
-
-interface Cpu {
-  readonly own: number
-  readonly store: number
-}
-
-/** CPU ms: utime and stime of proc_pid_stat(5), in ticks of 10 ms, and our own. */
-async function cpu(): Promise<Cpu> {
-  const text = await readFile(`/proc/${store.pid}/stat`, 'utf8')
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  const { user, system } = process.cpuUsage()
-  return { store: (Number(fields[11]) + Number(fields[12])) * 10, own: (user + system) / 1000 }
+async function count(table: string): Promise<number> {
+  return Number((await bench.rows<{ n: number }>(`SELECT count() AS n FROM ${table}`))[0]!.n)
 }
