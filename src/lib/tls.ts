@@ -120,17 +120,9 @@ export function serverTls(config: ServerTlsConfig, option: string, timing: TlsTi
     rejectUnauthorized: clientCa !== '',
     ...(clientCa === '' ? {} : { secureOptions: NO_TICKET }),
   }))
-  return {
-    options: () => files.options(),
-    refresh: () => files.refresh(),
-    get lastError() {
-      return files.lastError
-    },
-    get expiresMs() {
-      return files.expiresMs
-    },
+  return Object.assign(files, {
     wantsCertificate: clientCa !== '',
-    refusal(socket) {
+    refusal(socket: TLSSocket): TlsRefusal | null {
       if (clientCa === '') return null
       // The handshake has ended those already; this one is for the day when it does not.
       if (!socket.authorized) return tlsRefusal(null, socket)
@@ -138,7 +130,7 @@ export function serverTls(config: ServerTlsConfig, option: string, timing: TlsTi
       const sans = parseSans(socket.getPeerX509Certificate()?.subjectAltName ?? '')
       return sanAllowed(sans, allowed) ? null : 'wrong_san'
     },
-  }
+  } satisfies Omit<ServerTls, keyof TlsFiles<TlsOptions>>)
 }
 
 /** Options of a client. `option` is the path in the configuration, for messages. */
@@ -153,23 +145,15 @@ export function clientTls(config: ClientTlsConfig, option: string, timing: TlsTi
       ? {}
       : { checkServerIdentity: (host: string, peer: PeerCertificate) => checkSans(host, peer, allowedSans) }),
   }))
-  return {
-    options: () => files.options(),
-    refresh: () => files.refresh(),
-    get lastError() {
-      return files.lastError
-    },
-    get expiresMs() {
-      return files.expiresMs
-    },
-    live() {
+  return Object.assign(files, {
+    live(): ClientTlsOptions {
       // Which parts there are is up to the configuration, what they are to the files.
       const keys = Object.keys(files.options()) as (keyof ClientTlsOptions)[]
       const getters = keys.map((key) => [key, { enumerable: true, get: () => files.options()[key] }] as const)
       return Object.defineProperties({}, Object.fromEntries(getters))
     },
-    agent: (options = {}) => new LiveAgent(options, files),
-  }
+    agent: (options: AgentOptions = {}) => new LiveAgent(options, files),
+  } satisfies Omit<ClientTls, keyof TlsFiles<ClientTlsOptions>>)
 }
 
 /** Why the handshake failed, from what `tlsClientError` gives. */
@@ -206,7 +190,7 @@ interface Read {
   readonly ca?: Buffer
 }
 
-class Files<Options> {
+class Files<Options> implements TlsFiles<Options> {
   lastError: Error | null = null
   expiresMs: number | null = null
   /** How often the files were read. */
