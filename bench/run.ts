@@ -13,6 +13,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   histogram: 'accuracy of quantiles, cost of a bucket, rollups and live metrics',
   ingest: 'the whole path over gRPC: [--stage] [--count 3000000] [--rate 20000 --seconds 600]',
   insert: 'segments into the embedded engine',
+  merges: 'how often merges rewrite a row, by merge_selector_base: --seconds 7200 --bases 5,12,30',
   store: "the store's HTTP face: --segments 8 --statements 200",
   otlp: 'OTLP access log records: [--seconds 8] [--product --count 2000000]',
   'otlp-out': 'rows as spans and log records to a target: --rows 200000 [--gzip]',
