@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process'
 import { connect } from 'node:http2'
 import { fileURLToPath } from 'node:url'
-import { createGrpcServer } from '../src/ingest/grpc/index.ts'
-import { createLog } from '../src/telemetry/log.ts'
+import { ALS_PATH, startAlsPort } from './support/als-port.ts'
 
 /**
  * What receiving alone costs: CPU of the receiving process per access-log entry of 529 bytes, from the socket to the
@@ -13,7 +12,6 @@ import { createLog } from '../src/telemetry/log.ts'
  * Prints one JSON object: µs of CPU per entry for messages of 16, 32 and 64 KiB on 1 and 8 streams.
  */
 const ENTRY_BYTES = 529
-const PATH = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs'
 
 if (process.argv[2] === 'send') await send(JSON.parse(process.argv[3]!) as Case)
 else await measure(Number(process.argv[2] ?? 4))
@@ -36,30 +34,11 @@ async function measure(seconds: number): Promise<void> {
 async function measureCase(messageBytes: number, streams: number, seconds: number): Promise<Record<string, unknown>> {
   let bytes = 0
   let messages = 0
-  const server = createGrpcServer({
-    listen: '127.0.0.1:0',
-    log: createLog(),
-    services: [
-      {
-        name: PATH.split('/')[1]!,
-        methods: {
-          StreamAccessLogs: {
-            kind: 'streaming',
-            open: () => ({
-              onMessage(_bytes, start, end) {
-                bytes += end - start
-                messages++
-                return null
-              },
-              onEnd: () => new Uint8Array(0),
-              onClose() {},
-            }),
-          },
-        },
-      },
-    ],
+  const server = await startAlsPort((_bytes, start, end) => {
+    bytes += end - start
+    messages++
+    return null
   })
-  await server.start()
   const testCase: Case = { address: server.address, messageBytes, streams, seconds: seconds + 1 }
   const sender = spawn(process.execPath, [fileURLToPath(import.meta.url), 'send', JSON.stringify(testCase)], {
     stdio: 'inherit',
@@ -97,7 +76,7 @@ async function send({ address, messageBytes, streams, seconds }: Case): Promise<
     new Promise<void>((resolve) => {
       const stream = session.request({
         ':method': 'POST',
-        ':path': PATH,
+        ':path': ALS_PATH,
         'content-type': 'application/grpc',
         te: 'trailers',
       })

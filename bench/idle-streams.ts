@@ -2,11 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { connect } from 'node:http2'
 import { fileURLToPath } from 'node:url'
 import { createNodeReader } from '../src/ingest/als/node.ts'
-import { createGrpcServer } from '../src/ingest/grpc/index.ts'
-import { createLog } from '../src/telemetry/log.ts'
 import { startSidecast } from '../test/support/sidecast.ts'
 import { identifier } from '../test/support/wire.ts'
 import { createEntryGenerator } from './support/als-entries.ts'
+import { ALS_PATH, startAlsPort } from './support/als-port.ts'
 import { processFigures } from './support/process-figures.ts'
 
 /**
@@ -18,7 +17,6 @@ import { processFigures } from './support/process-figures.ts'
  * Prints one JSON object: memory and share of a core of the receiving process, and memory before the streams came. That
  * process has the gRPC port and the node reader alone, or is, with `product`, the main process of the whole product.
  */
-const PATH = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs'
 /** Identifiers are larger, entries smaller. */
 const ENTRY_BYTES_MAX = 800
 
@@ -75,30 +73,11 @@ function startSender(address: string, load: Load): ChildProcess {
 async function measurePort(load: Load, seconds: number): Promise<void> {
   const nodes = createNodeReader()
   let entries = 0
-  const server = createGrpcServer({
-    listen: '127.0.0.1:0',
-    log: createLog(),
-    services: [
-      {
-        name: PATH.split('/')[1]!,
-        methods: {
-          StreamAccessLogs: {
-            kind: 'streaming',
-            open: () => ({
-              onMessage(bytes, start, end) {
-                if (end - start > ENTRY_BYTES_MAX) nodes.read(bytes, start, end)
-                else entries++
-                return null
-              },
-              onEnd: () => new Uint8Array(0),
-              onClose() {},
-            }),
-          },
-        },
-      },
-    ],
+  const server = await startAlsPort((bytes, start, end) => {
+    if (end - start > ENTRY_BYTES_MAX) nodes.read(bytes, start, end)
+    else entries++
+    return null
   })
-  await server.start()
   const emptyMb = Math.round(process.memoryUsage().rss / 1e6)
   const sender = startSender(server.address, load)
   while (server.counters.messages < load.streams) await delay(50)
@@ -134,7 +113,7 @@ async function send(address: string, { streams, perSecond }: Load): Promise<void
     const session = connect(`http://${address}`)
     const stream = session.request({
       ':method': 'POST',
-      ':path': PATH,
+      ':path': ALS_PATH,
       'content-type': 'application/grpc',
       te: 'trailers',
     })
