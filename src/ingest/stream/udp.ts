@@ -1,5 +1,6 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
-import { SidecastError } from '../../errors.ts'
+import { cannotListen } from '../../errors.ts'
+import { formatAddress } from '../../lib/units.ts'
 import type { Log } from '../../telemetry/log.ts'
 import { createKernelDrops, type KernelDrops } from './kernel-drops.ts'
 
@@ -74,20 +75,13 @@ export function createUdpListener(options: UdpOptions): UdpListener {
       const opened = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4', recvBufferSize: receiveBufferBytes })
       socket = opened
       await new Promise<void>((resolve, reject) => {
-        opened.once('error', (error) => {
-          reject(
-            new SidecastError('SC4101', `${option}: ${host}:${port} cannot be bound: ${error.message}`, {
-              help: `choose another address for ${option}`,
-              cause: error,
-            }),
-          )
-        })
+        opened.once('error', (error) => reject(cannotListen(option, formatAddress(host, port), error)))
         opened.bind({ address: host, port, exclusive: true }, resolve)
       })
       opened.on('error', (error) => log.warn({ error: error.message }, `${what}: the socket reports an error`))
       opened.on('message', onMessage)
       const bound = opened.address()
-      address = bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`
+      address = formatAddress(bound.address, bound.port)
       kernel = createKernelDrops(bound.address, bound.port)
       // Linux answers with twice what was set, for its own bookkeeping.
       counters.receiveBufferBytes = opened.getRecvBufferSize()

@@ -265,7 +265,7 @@ test('a listener that cannot be bound says which option it is', async () => {
   const options = { udp: { host: '127.0.0.1', port: portOf(receiver.addresses.statsdUdp) } }
   await expect(setUp(options)).rejects.toMatchObject({
     code: 'SC4101',
-    message: expect.stringMatching(/^ingest\.statsd\.udp: 127/),
+    message: expect.stringMatching(/^ingest\.statsd\.udp: cannot listen on 127\.\S+: the address is in use$/),
   })
   await expect(setUp({ unix: '/nowhere/at/all' })).rejects.toMatchObject({
     code: 'SC4101',
