@@ -5,6 +5,7 @@ import { createEntryWriter } from '../src/ingest/entry/writer.ts'
 import { compileFormat, isFormatError } from '../src/ingest/lines/format/compile.ts'
 import { compileFieldMap } from '../src/ingest/lines/format/fields.ts'
 import type { LineParser } from '../src/ingest/lines/parser.ts'
+import { createPreset } from '../src/ingest/lines/presets/index.ts'
 import { seededRandom } from '../src/lib/random.ts'
 import { type BatchBuilder, createBatchBuilder } from '../src/model/batch-builder.ts'
 import { ROW_TABLES, type RowTable } from '../src/model/schema.ts'
@@ -104,6 +105,7 @@ const cases: readonly { name: string; parser: LineParser; lines: readonly string
     parser: compiled(compileFormat({ json_format: ISTIO_JSON })),
     lines: requests.map((r) => JSON.stringify(r)),
   },
+  { name: 'json-preset', parser: createPreset('istio-json')!, lines: requests.map((r) => JSON.stringify(r)) },
   { name: 'json-fields', parser: compiled(compileFieldMap()), lines: requests.map((r) => JSON.stringify(r)) },
 ]
 

@@ -1,6 +1,8 @@
 import { isJson } from '../../../lib/json.ts'
 import type { AccessEntry } from '../../entry/entry.ts'
+import { FlatJson, type FlatValues } from '../flat-json.ts'
 import type { LineFault } from '../parser.ts'
+import { isAccessLog } from '../unwrap/json-envelope.ts'
 import { readNumber } from './digits.ts'
 import { Filling } from './filling.ts'
 import { type FormatError, isFormatError, parseFormat } from './grammar.ts'
@@ -130,6 +132,14 @@ function targetsOf(group: Group): readonly { readonly operator: string; readonly
   })
 }
 
+/** What the keys of a line without objects mean. */
+interface FlatFields {
+  readonly names: readonly string[]
+  readonly fields: readonly (JsonField | undefined)[]
+  /** Nothing can stand around such a line. */
+  readonly bare: boolean
+}
+
 const LINE_MAX = 256 << 10
 const KEYS_REMEMBERED = 64
 const MISSES_MAX = 10_000
@@ -164,12 +174,14 @@ export class JsonParser implements FormatParser {
   #escapes = false
   /** Values of fields in the line under way. */
   #known = 0
+  readonly #flat: FlatJson<FlatFields>
 
   constructor(name: string, root: Group, options: JsonParserOptions = {}) {
     const targets = targetsOf(root)
     this.name = name
     this.#root = root
     this.#resolve = options.resolve
+    this.#flat = new FlatJson((keys) => this.#fieldsOf(keys))
     this.precisionNs = precisionOf(targets.map(({ target }) => target))
     this.tagged = targets.filter(({ target }) => target.kind === 'tag').map(({ operator }) => operator)
     this.ignored = targets.filter(({ target }) => target.kind === 'ignored').map(({ operator }) => operator)
@@ -177,6 +189,65 @@ export class JsonParser implements FormatParser {
 
   parse(line: string, entry: AccessEntry): LineFault | null {
     if (line.length > LINE_MAX) return 'too_large'
+    if (this.#parseFlat(line, entry, false)) return null
+    const fault = this.#parseAny(line, entry)
+    if (fault === null) this.#flat.learn(line)
+    return fault
+  }
+
+  parseBare(line: string, entry: AccessEntry): boolean {
+    return line.length <= LINE_MAX && this.#parseFlat(line, entry, true)
+  }
+
+  /** A line like an earlier one. False: it is none, or not sound, and the entry is empty. */
+  #parseFlat(line: string, entry: AccessEntry, bare: boolean): boolean {
+    const values = this.#flat.read(line)
+    if (values === null) return false
+    const { meaning } = this.#flat
+    if (bare && !meaning.bare) return false
+    this.#filling.begin(entry)
+    this.#known = 0
+    if (this.#fillFlat(values, meaning) && this.#known > 0 && tellsOfTraffic(entry)) {
+      this.#filling.finish()
+      return true
+    }
+    entry.reset()
+    return false
+  }
+
+  #fieldsOf(keys: readonly string[]): FlatFields {
+    const fields = keys.map((key) => {
+      const k = this.#root.find(key)
+      return k >= 0 ? this.#root.fields[k] : this.#resolve?.(key)
+    })
+    return { names: keys, fields, bare: isAccessLog(keys) }
+  }
+
+  #fillFlat(values: FlatValues, { names, fields }: FlatFields): boolean {
+    const into = this.#filling
+    for (let k = 0; k < fields.length; k++) {
+      const field = fields[k]
+      const text = values[2 * k + 1]
+      const scalar = text === undefined ? values[2 * k + 2] : undefined
+      // Nothing, or `-`: not known.
+      const absent = text === undefined ? scalar === undefined : text === '' || text === '-'
+      if (field !== undefined) this.#known++
+      if (absent) continue
+      const value = text ?? scalar!
+      if (field === undefined) {
+        if (names[k]!.length <= TAG_NAME_MAX) into.entry.customTags.add(names[k]!, value)
+      } else if (field.kind === 'value') {
+        const { target } = field
+        if (scalar !== undefined && target.kind === 'json') target.set(into, scalar)
+        else if (!fillText(target, value, into)) return false
+      } else if (field.kind === 'mixed') {
+        if (scalar === undefined && field.matcher.read(value, into) !== null) return false
+      }
+    }
+    return true
+  }
+
+  #parseAny(line: string, entry: AccessEntry): LineFault | null {
     const at = skipBlanks(line, 0)
     if (at === line.length) return 'not_an_entry'
     if (line.charCodeAt(at) !== OPEN) return 'unmatched'
