@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { receiverContract } from '../../support/receiver-contract.ts'
+import { datagramSender } from '../../support/contract-senders.ts'
+import { type ReceiverContract, receiverContract } from '../../support/receiver-contract.ts'
 
 /** Node has no Unix datagrams: another process sends each line that it is given as one, and says so. */
 const SEND = `import socket, sys
@@ -12,13 +13,28 @@ for line in sys.stdin:
     print('sent', flush=True)
 `
 
-receiverContract('StatsD over Unix datagrams', {
+const shared: Pick<ReceiverContract, 'name' | 'metrics' | 'makes'> = {
   name: 'statsd',
+  metrics: { taken: 'sidecast_statsd_values_total', rejected: 'sidecast_statsd_rejected_total{reason="bad_value"}' },
+  makes: { series: '' },
+}
+
+receiverContract('StatsD over UDP, read by a process of its own', {
+  ...shared,
+  options: ({ listen }) => [`ingest.statsd.udp=${listen}`, 'ingest.statsd.udpProcess=true'],
+  listener: { name: 'statsd_udp', option: 'ingest.statsd.udp', socket: 'udp' },
+  problem: /^bad_value from 127\.0\.0\.1$/,
+  connect: (rig) => {
+    const wire = { good: (name: string) => `${name}:1|c\n`, bad: 'contract:what|c\n' }
+    return datagramSender(rig.receivers.statsd.addresses.statsdUdp!, wire)
+  },
+})
+
+receiverContract('StatsD over Unix datagrams', {
+  ...shared,
   options: ({ listen }) => [`ingest.statsd.unix=${listen}`],
   listener: { name: 'statsd_unix', option: 'ingest.statsd.unix', socket: 'path' },
-  metrics: { taken: 'sidecast_statsd_values_total', rejected: 'sidecast_statsd_rejected_total{reason="bad_value"}' },
   problem: /^bad_value from unix$/,
-  makes: { series: '' },
   connect(_, { listen }) {
     const child = spawn('python3', ['-c', SEND, listen], { stdio: ['pipe', 'pipe', 'ignore'] })
     child.stdin.on('error', () => {})
