@@ -9,7 +9,7 @@ import {
   type TopicPartition,
 } from '../../kafka/driver.ts'
 import { decodeHeader, type Manifest, type PartHeader } from '../../kafka/segment-records.ts'
-import { decompressValue } from '../../kafka/value-codec.ts'
+import { decompressValue, releaseValue } from '../../kafka/value-codec.ts'
 import { Backoff } from '../../lib/backoff.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { isRowTable } from '../../pipeline/journal-format.ts'
@@ -402,7 +402,10 @@ class Receiver implements SegmentReceiver, KafkaHandlers {
     if (bytes === null) return 'damaged'
     for (;;) {
       try {
-        return await assembly.add(header, bytes)
+        const added = await assembly.add(header, bytes)
+        // Without a codec they are the fetch's own.
+        if (header.encoding !== 'none') releaseValue(bytes)
+        return added
       } catch (error) {
         this.#failed(error, 'a segment cannot be put together')
         log.warn({ segment: header.segment, error }, 'parts of a segment cannot be written; trying again')
