@@ -42,14 +42,20 @@ export function receiversOf(parts: StatusReceivers): ReceiverReport[] {
     said('als', { ...als.counters, rows: rowsOf(als), last: als.rejected()[0] }),
     otlpOf(otlp),
     said('metrics_service', {
+      kind: 'stats',
       ...metricsService.counters,
       rows: metricsService.counters.metrics,
       last: metricsService.rejected()[0],
     }),
-    said('statsd', { ...lines, rows: lines.values, last: statsd.rejected()[0] }),
-    said('scrape', { ...scrape.counters, rows: scrape.counters.samples, last: scrape.rejected()[0] }),
+    said('statsd', { kind: 'stats', ...lines, rows: lines.values, last: statsd.rejected()[0] }),
+    said('scrape', { kind: 'stats', ...scrape.counters, rows: scrape.counters.samples, last: scrape.rejected()[0] }),
     {
-      ...said('remote_write', { ...written, rows: written.samples + written.histograms, last: undefined }),
+      ...said('remote_write', {
+        kind: 'stats',
+        ...written,
+        rows: written.samples + written.histograms,
+        last: undefined,
+      }),
       last_error: remoteWrite.lastProblem,
     },
     said('logs_http', { ...logs.counters, last: logs.rejected.list()[0] }),
@@ -66,6 +72,8 @@ export const rowsOf = ({ counters }: AlsReceiver): number =>
   counters.requests + counters.attempts + counters.progress + counters.connections
 
 interface Said {
+  /** Requests where it is absent. */
+  readonly kind?: ReceiverReport['kind']
   /** Wall clock; 0: never. */
   readonly lastMs: number
   /** Rows, or values of stats. */
@@ -75,9 +83,10 @@ interface Said {
   readonly last: { readonly reason: string; readonly peer?: string; readonly source?: string } | undefined
 }
 
-function said(name: string, { lastMs, rows, rejected, last }: Said): ReceiverReport {
+function said(name: string, { kind = 'requests', lastMs, rows, rejected, last }: Said): ReceiverReport {
   return {
     name,
+    kind,
     last_row: lastMs === 0 ? null : new Date(lastMs).toISOString(),
     rows,
     rejected: sum(rejected.values()),

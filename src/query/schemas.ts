@@ -357,6 +357,7 @@ export const statusReport = object({
   receivers: Type.Array(
     object({
       name: text('als, otlp, statsd, …'),
+      kind: oneOf(['requests', 'stats'], 'What it brings; OTLP: its access logs'),
       last_row: nullable(time('When the last row arrived')),
       rows: count('Rows, or values of stats, since the start'),
       rejected: count('Entries that could not be read, since the start'),

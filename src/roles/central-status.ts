@@ -84,6 +84,7 @@ async function report(parts: CentralStatusParts, startedMs: number, signal: Abor
         : [
             {
               name: 'segments',
+              kind: 'requests',
               last_row: iso(segments.counters.lastMs),
               rows: segments.counters.wholeRows,
               rejected: segments.counters.refusedRows,

@@ -91,7 +91,7 @@ export const STATUS_REPORT: StatusReport = {
   started: '2026-01-10T00:00:00Z',
   config: { taken: '2026-11-21T12:00:00.000Z', reloads_taken: 0, reloads_refused: 0, last_reload: null },
   listeners: [{ name: 'http', address: '127.0.0.1:8080', state: 'listening', error: null }],
-  receivers: [{ name: 'als', last_row: null, rows: 0, rejected: 0, last_error: null }],
+  receivers: [{ name: 'als', kind: 'requests', last_row: null, rows: 0, rejected: 0, last_error: null }],
   nodes: { connected: 0, seen: 0, list: [] },
   store: {
     kind: 'embedded',

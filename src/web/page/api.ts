@@ -154,6 +154,7 @@ export interface StatusAnswer extends Envelope {
     readonly error: string | null
   }[]
   readonly receivers: readonly {
+    readonly kind: 'requests' | 'stats'
     readonly name: string
     readonly last_row: string | null
     readonly rows: number

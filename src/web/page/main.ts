@@ -158,7 +158,8 @@ function showNotice(): void {
 
 /** Which filter or window left nothing, and a way out of it. */
 function showEmpty(nowMs: number): void {
-  const last = status?.receivers.flatMap(({ last_row }) => (last_row === null ? [] : [Date.parse(last_row)])) ?? []
+  const rows = status?.receivers.filter(({ kind }) => kind === 'requests') ?? []
+  const last = rows.flatMap(({ last_row }) => (last_row === null ? [] : [Date.parse(last_row)]))
   const newest = last.length > 0 ? Math.max(...last) : null
   const filters = state.where.length
   fill(

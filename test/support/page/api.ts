@@ -265,7 +265,7 @@ function status(rows: readonly Made[], nowMs: number): StatusReport {
       { name: 'http', address: '127.0.0.1:8080', state: 'listening', error: null },
       { name: 'grpc', address: '127.0.0.1:9001', state: 'listening', error: null },
     ],
-    receivers: [{ name: 'als', last_row: last, rows: rows.length, rejected: 0, last_error: null }],
+    receivers: [{ name: 'als', kind: 'requests', last_row: last, rows: rows.length, rejected: 0, last_error: null }],
     nodes: { connected: some ? 2 : 0, seen: some ? 2 : 0, list: [] },
     store: {
       kind: 'embedded',
