@@ -139,8 +139,13 @@ export class Call {
       const chunk = this.#queue.shift() ?? EMPTY
       this.#queueBytes -= chunk.length
       if (!this.#read(chunk)) return
-    } while (this.#queue.length > 0)
+    } while (this.#queue.length > 0 || this.#pull())
     this.#goOn()
+  }
+
+  /** What the stream has buffered comes by 'data' into the queue: in one go, and not a chunk for each turn. */
+  #pull(): boolean {
+    return !this.#closed && this.#stream.read() !== null && this.#queue.length > 0
   }
 
   #goOn(): void {

@@ -44,7 +44,7 @@ export class Turns {
 }
 
 export interface TurnsOptions {
-  /** The share; what is begun is read to the end of its chunk, 16 KiB at most usually. */
+  /** The share; what is begun is read to the end of its chunk, a stream's window at most. */
   readonly bytesMax: number
   /** Runs it when the sockets that have something have been read. */
   readonly schedule: (next: () => void) => void

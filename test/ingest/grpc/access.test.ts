@@ -173,8 +173,8 @@ describe('turns', () => {
     const STREAMS = 40
     const EACH = 20
     const SHARE = 8 * 1024
-    /** A turn ends with the chunk that it is in. */
-    const SHARE_AND_CHUNK = SHARE + 16 * 1024
+    /** A turn ends with the chunk that it is in: at most all that a stream has. */
+    const SHARE_AND_CHUNK = SHARE + EACH * 1005
     const order: string[] = []
     const bytesOfTurns = [0]
     const { server, gate } = await startTestServer({
