@@ -20,6 +20,7 @@ await runOne(import.meta.dirname, 'bench', process.argv.slice(2), {
   query: 'percentiles over 10 M rows and 100 M requests in rollups',
   freshness: "from Envoy's flush to an answer: --rate 20000",
   fairness: 'how old one noisy sender makes the rows of others: --times 20, or max',
+  turns: 'whether others are read while one sender floods the gRPC port: 200 5',
   'metrics-service': 'messages of a large proxy: --clusters 600 [--labels]',
   statsd: 'StatsD lines into the journal: [--udp [--process] [--senders 2]] [--dogstatsd] [--malformed] --rate 200000',
   scrape: 'scraped samples up to the journal: [--protobuf] [--http [--gzip]] --samples 3000000',
