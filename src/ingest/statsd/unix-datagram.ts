@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, unlinkSync } from 'node:fs'
 import { extname } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { SidecastError } from '../../errors.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { Gate } from '../grpc/index.ts'
+import { createSocketProcess } from '../stream/socket-process.ts'
 import type { StatsdCollector } from './collector.ts'
 import { removeSocket } from './stream.ts'
 
@@ -24,10 +23,10 @@ export interface UnixDatagramListener {
 }
 
 export interface UnixDatagramCounters {
-  datagrams: number
-  bytes: number
+  readonly datagrams: number
+  readonly bytes: number
   /** Times the child process ended by itself and was started again. */
-  restarts: number
+  readonly restarts: number
 }
 
 export interface UnixDatagramOptions {
@@ -40,100 +39,62 @@ export interface UnixDatagramOptions {
 }
 
 const SENDER = 'unix'
+const WHAT = 'StatsD over a Unix datagram socket'
 /** Datagrams of a flush of a large proxy. */
 const QUEUE_LEAST = 512
-const RESTART_MS = 1000
 const QUIET_MS = 20
-const START_MS = 10_000
 
 export function createUnixDatagramListener(options: UnixDatagramOptions): UnixDatagramListener {
   const { path, option, collector, gate, receiveBufferBytes, log } = options
-  const counters: UnixDatagramCounters = { datagrams: 0, bytes: 0, restarts: 0 }
-  let child: ChildProcess | null = null
-  let stopping = false
-  let lastMs = 0
-  let restart: NodeJS.Timeout | null = null
-  gate.onOpen(() => child?.stdout?.resume())
-
-  /** Resolves when the socket is there. */
-  const launch = (): Promise<void> =>
-    new Promise((resolve, reject) => {
+  const reading = createSocketProcess({
+    program: new URL(`./unix-datagram-child${extname(import.meta.url)}`, import.meta.url),
+    args: () => {
       removeSocket(path)
-      const script = fileURLToPath(new URL(`./unix-datagram-child${extname(import.meta.url)}`, import.meta.url))
-      const started = spawn(
-        process.execPath,
-        ['--experimental-ffi', '--no-warnings', script, path, String(receiveBufferBytes)],
-        {
-          stdio: ['ignore', 'pipe', 'pipe'],
-          env: {},
-        },
-      )
-      child = started
-      let said = ''
-      let ready = false
-      const timer = setTimeout(() => started.kill('SIGKILL'), START_MS)
-      const reader = createFrameReader((bytes, start, end) => {
+      return [path, String(receiveBufferBytes)]
+    },
+    what: WHAT,
+    read(ready) {
+      const take = createFrameReader((bytes, start, end) => {
         if (end === start) {
-          ready = true
-          clearTimeout(timer)
-          resolve()
+          ready()
           return
         }
         counters.datagrams++
         counters.bytes += end - start
         collector.take(bytes, start, end, SENDER)
       })
-      started.stderr.on('data', (chunk: Buffer) => {
-        if (said.length < 1000) said += chunk.toString()
-      })
-      started.stdout.on('data', (chunk: Buffer) => {
-        lastMs = performance.now()
-        reader(chunk)
-        if (gate.closed) started.stdout.pause()
-      })
-      started.once('error', (error) => reject(failure(option, path, error.message)))
-      started.once('close', (code) => {
-        clearTimeout(timer)
-        if (child === started) child = null
-        if (!ready) reject(failure(option, path, said.trim() || `the process that reads it ended with ${code}`))
-        else if (!stopping) {
-          counters.restarts++
-          log.warn(
-            { code, said },
-            'StatsD over a Unix datagram socket: the process that reads it ended; it is started again',
-          )
-          restart = setTimeout(
-            () => launch().catch((error: Error) => log.error({ error }, 'It does not start')),
-            RESTART_MS,
-          )
-        }
-      })
-    })
+      return (chunk, output) => {
+        take(chunk)
+        if (gate.closed) output.pause()
+      }
+    },
+    failure: (reason) => failure(option, path, reason),
+    quietMs: QUIET_MS,
+    log,
+  })
+  const counters = {
+    datagrams: 0,
+    bytes: 0,
+    get restarts() {
+      return reading.restarts
+    },
+  }
+  gate.onOpen(() => reading.resume())
   return {
     address: path,
     counters,
     async start() {
-      stopping = false
-      await launch()
+      await reading.start()
       const queue = queueLength()
       if (queue < QUEUE_LEAST) {
         log.warn(
           { option, datagrams: queue },
-          'StatsD over a Unix datagram socket: it holds few datagrams, and senders that do not wait lose what is beyond; raise it with sysctl net.unix.max_dgram_qlen',
+          `${WHAT}: it holds few datagrams, and senders that do not wait lose what is beyond; raise it with sysctl net.unix.max_dgram_qlen`,
         )
       }
     },
     async stop(deadline) {
-      stopping = true
-      if (restart !== null) clearTimeout(restart)
-      const running = child
-      if (running === null) return
-      lastMs = performance.now()
-      while (!deadline.aborted && performance.now() - lastMs < QUIET_MS)
-        await new Promise((resolve) => setTimeout(resolve, 5))
-      const closed = new Promise<void>((resolve) => running.once('close', () => resolve()))
-      running.kill('SIGKILL')
-      await closed
+      await reading.stop(deadline)
       try {
         unlinkSync(path)
       } catch {

@@ -1,9 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { lookup } from 'node:dns/promises'
 import { extname } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { SidecastError } from '../../errors.ts'
+import { formatAddress } from '../../lib/units.ts'
 import { createKernelDrops, type KernelDrops } from './kernel-drops.ts'
+import { createSocketProcess } from './socket-process.ts'
 import type { UdpCounters, UdpListener, UdpOptions } from './udp.ts'
 
 /**
@@ -23,8 +23,6 @@ export interface UdpReader extends UdpListener {
   readonly counters: Readonly<UdpReaderCounters>
 }
 
-const START_MS = 10_000
-const RESTART_MS = 1000
 /** The figure of a socket goes with it: it is read so often. */
 const DROPS_MS = 1000
 /** A process that has said nothing for this long, of a socket that holds nothing, holds nothing either. */
@@ -32,7 +30,6 @@ const QUIET_MS = 100
 
 export function createUdpReader(options: UdpOptions): UdpReader {
   const { option, what, gate, receiveBufferBytes, onDatagram, log } = options
-  let child: ChildProcess | null = null
   let address = ''
   let host = options.host
   let port = options.port
@@ -40,9 +37,6 @@ export function createUdpReader(options: UdpOptions): UdpReader {
   /** Of sockets before this one, and of this one. */
   let earlierDrops = 0
   let drops: number | null = null
-  let stopping = false
-  let lastMs = 0
-  let restart: NodeJS.Timeout | null = null
   let polls: NodeJS.Timeout | null = null
   const readDrops = (): number | null => {
     const now = kernel?.read() ?? null
@@ -54,14 +48,16 @@ export function createUdpReader(options: UdpOptions): UdpReader {
     bytes: 0,
     droppedFull: 0,
     receiveBufferBytes: 0,
-    restarts: 0,
+    get restarts() {
+      return reading.restarts
+    },
     get droppedByKernel() {
       return readDrops()
     },
   }
   const opened = (bound: Bound): void => {
     port = bound.port
-    address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+    address = formatAddress(host, port)
     counters.receiveBufferBytes = bound.receiveBufferBytes
     earlierDrops += drops ?? 0
     drops = null
@@ -80,90 +76,51 @@ export function createUdpReader(options: UdpOptions): UdpReader {
     if (gate.closed) counters.droppedFull++
     else onDatagram(bytes, start, end, sender)
   }
-  /** Resolves when the socket is there. */
-  const launch = (): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const script = fileURLToPath(new URL(`./udp-reader-child${extname(import.meta.url)}`, import.meta.url))
-      const version = host.includes(':') ? '6' : '4'
-      const started = spawn(
-        process.execPath,
-        [
-          ...['--experimental-ffi', '--no-warnings', script],
-          ...[version, bytesOf(host).toString('hex'), String(port), String(receiveBufferBytes)],
-        ],
-        { stdio: ['ignore', 'pipe', 'pipe'], env: {} },
-      )
-      child = started
-      let said = ''
-      let ready = false
-      const timer = setTimeout(() => started.kill('SIGKILL'), START_MS)
-      const reader = createFrameReader({
+  const reading = createSocketProcess({
+    program: new URL(`./udp-reader-child${extname(import.meta.url)}`, import.meta.url),
+    args: () => [
+      host.includes(':') ? '6' : '4',
+      bytesOf(host).toString('hex'),
+      String(port),
+      String(receiveBufferBytes),
+    ],
+    what,
+    read: (ready) =>
+      createFrameReader({
         onFrame,
         onReady(bound) {
-          ready = true
-          clearTimeout(timer)
           opened(bound)
-          resolve()
+          ready()
         },
-      })
-      started.stderr.on('data', (chunk: Buffer) => {
-        if (said.length < 1000) said += chunk.toString()
-      })
-      started.stdout.on('data', (chunk: Buffer) => {
-        lastMs = performance.now()
-        reader(chunk)
-      })
-      started.once('error', (error) => reject(failure(option, `${host}:${port}`, error.message)))
-      started.once('close', (code) => {
-        clearTimeout(timer)
-        if (child === started) child = null
-        if (!ready) {
-          reject(failure(option, `${host}:${port}`, said.trim() || `the process that reads it ended with ${code}`))
-          return
-        }
-        if (stopping) return
-        kernel = null
-        counters.restarts++
-        log.warn({ code, said }, `${what}: the process that reads it ended; it is started again`)
-        restartSoon()
-      })
-    })
-  const restartSoon = (): void => {
-    restart = setTimeout(() => {
-      launch().catch((error: Error) => {
-        log.error({ error }, `${what}: the process that reads it does not start`)
-        if (!stopping) restartSoon()
-      })
-    }, RESTART_MS)
-  }
+      }),
+    failure: (reason) => failure(option, formatAddress(host, port), reason),
+    onLost() {
+      kernel = null
+    },
+    onEnding() {
+      readDrops()
+      kernel = null
+    },
+    isEmpty: () => (kernel?.waiting() ?? 0) === 0,
+    quietMs: QUIET_MS,
+    log,
+  })
   return {
     get address() {
       return address
     },
     counters,
     async start() {
-      stopping = false
       const found = await lookup(options.host).catch((error: Error) => {
         throw failure(option, options.host, error.message)
       })
       host = found.address
-      await launch()
+      await reading.start()
       polls = setInterval(readDrops, DROPS_MS).unref()
     },
     async stop(deadline) {
-      stopping = true
-      if (restart !== null) clearTimeout(restart)
       if (polls !== null) clearInterval(polls)
-      const running = child
-      if (running === null) return
-      lastMs = performance.now()
-      while (!deadline.aborted && (performance.now() - lastMs < QUIET_MS || (kernel?.waiting() ?? 0) > 0))
-        await new Promise((resolve) => setTimeout(resolve, 5))
-      readDrops()
-      kernel = null
-      const closed = new Promise<void>((resolve) => running.once('close', () => resolve()))
-      running.kill('SIGKILL')
-      await closed
+      await reading.stop(deadline)
     },
   }
 }
