@@ -70,8 +70,11 @@ async function measure(turnBytes: number, connections: number, seconds: number):
     ],
   })
   await server.start()
-  const senders = [start('quiet', server.address), start('flood', server.address, String(connections))]
-  await sleep(3000)
+  const senders = [start('quiet', server.address)]
+  while (delays.length === 0) await sleep(50)
+  senders.push(start('flood', server.address, String(connections)))
+  while (server.counters.streamsOpen <= connections) await sleep(50)
+  await sleep(1000)
   delays.length = 0
   bytesRead = 0
   const cpu = process.cpuUsage()
