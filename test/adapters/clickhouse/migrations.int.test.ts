@@ -104,6 +104,20 @@ it('adds the rollup of days to a store of the second layout, and keeps it as lon
   expect([...changed].sort()).toEqual(['latency_1d TTL', 'latency_1h TTL'])
 })
 
+it('brings settings of an older store to what they are now', async () => {
+  const clickhouse = empty()
+  await up(clickhouse)
+  await run(clickhouse, "ALTER TABLE requests MODIFY SETTING merge_selector_base = 12, auto_statistics_types = 'uniq'")
+  await run(clickhouse, 'ALTER TABLE latency_1m RESET SETTING auto_statistics_types')
+  const { changed } = await up(clickhouse)
+  expect([...changed].sort()).toEqual([
+    'latency_1m auto_statistics_types',
+    'requests auto_statistics_types',
+    'requests merge_selector_base',
+  ])
+  expect((await up(clickhouse)).changed).toEqual([])
+})
+
 it('adds a column that is new, and sets expressions again when they changed', async () => {
   const clickhouse = empty()
   await up(clickhouse)
