@@ -6,7 +6,8 @@ import type { Sender } from '../../lib/senders.ts'
  *
  *   poll: sockets are read ─► spend ─► over: the call is held ─► check: `onNext` reads on, a share each ─► timers ─► poll …
  *
- * The next turn of a sender that is alone comes at once; holding and reading on costs a third more for each byte that waits.
+ * The next turn of a sender that is alone comes at once; holding and reading on costs a third more for each byte that
+ * waits.
  */
 export class Turns {
   readonly #options: TurnsOptions
