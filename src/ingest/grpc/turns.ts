@@ -4,7 +4,7 @@ import type { Sender } from '../../lib/senders.ts'
  * What each sender may be read in one turn of the event loop. Who has more under way than that waits until everybody
  * else's sockets, the timers and the answers of the API have had theirs: HTTP/2 windows fill, and hold the sender back.
  *
- *   poll: sockets are read ─► spend ─► over: the call is held ─► check: `onNext` reads on, a share each ─► timers ─► poll …
+ *   poll: sockets are read ─► spend ─► over: the call is held ─► check: `onNext` reads on, a share each ─► timers …
  *
  * The next turn of a sender that is alone comes at once; holding and reading on costs a third more for each byte that
  * waits.
