@@ -40,7 +40,7 @@ async function measure(turnBytes: number, connections: number, seconds: number):
   const server = createGrpcServer({
     listen: '127.0.0.1:0',
     log: silentLog,
-    limits: { turnBytes },
+    limits: { turnBytes, ...(turnBytes === GRPC_LIMITS.turnBytes ? {} : { turnBytesAlone: turnBytes }) },
     services: [
       {
         name: PATH.split('/')[1]!,

@@ -19,6 +19,8 @@ export interface GrpcLimits {
   readonly unreadBytesMax: number
   /** Bytes of one sender read in one turn of the event loop: about 2 000 entries of Envoy's, 5 ms. */
   readonly turnBytes: number
+  /** Of one whom nobody is read beside, in this turn or the one before: for timers and answers alone, 40 ms. */
+  readonly turnBytesAlone: number
   /** Calls held until the next turn; past it they are read as they come, for each holds a window of memory. */
   readonly turnCallsMax: number
   /** Request headers of one stream. */
@@ -43,6 +45,7 @@ export const GRPC_LIMITS: GrpcLimits = {
   connectionWindowBytes: 4 * 1024 * 1024,
   unreadBytesMax: 256 * 1024 * 1024,
   turnBytes: 1024 * 1024,
+  turnBytesAlone: 8 * 1024 * 1024,
   turnCallsMax: 256,
   headerBytesMax: 16 * 1024,
   headerPairsMax: 100,

@@ -86,7 +86,12 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const { tls, tokens, senders } = options.access ?? openAccess()
   const counters = createGrpcCounters()
   const paused = new PausedCalls()
-  const turns = new Turns({ bytesMax: limits.turnBytes, schedule: setImmediate, onNext: () => paused.resume() })
+  const turns = new Turns({
+    bytesMax: limits.turnBytes,
+    bytesMaxAlone: limits.turnBytesAlone,
+    schedule: setImmediate,
+    onNext: () => paused.resume(),
+  })
   const scratch = createScratch(limits.assemblyBytesMax)
   const shared: CallShared = { limits, counters, scratch, log, clock, paused, turns }
   const methods = indexMethods(options.services)

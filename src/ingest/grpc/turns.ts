@@ -6,14 +6,16 @@ import type { Sender } from '../../lib/senders.ts'
  *
  *   poll: sockets are read ─► spend ─► over: the call is held ─► check: `onNext` reads on, a share each ─► timers …
  *
- * The next turn of a sender that is alone comes at once; holding and reading on costs a third more for each byte that
- * waits.
+ * Holding and reading on costs a third more for each byte that waits, so a sender has more of a turn while nobody else is
+ * read.
  */
 export class Turns {
   readonly #options: TurnsOptions
   readonly #spent = new Map<Sender, number>()
   #ending = false
   #isAwaited = false
+  /** Senders read in the turn before. */
+  #before = 0
 
   constructor(options: TurnsOptions) {
     this.#options = options
@@ -26,6 +28,7 @@ export class Turns {
     this.#ending = true
     this.#options.schedule(() => {
       this.#ending = false
+      this.#before = this.#spent.size
       this.#spent.clear()
       if (!this.#isAwaited) return
       this.#isAwaited = false
@@ -35,7 +38,9 @@ export class Turns {
 
   /** Whether it has had its share of this turn. */
   isOver(sender: Sender): boolean {
-    return (this.#spent.get(sender) ?? 0) >= this.#options.bytesMax
+    const { bytesMax, bytesMaxAlone } = this.#options
+    const isAlone = this.#spent.size <= 1 && this.#before <= 1
+    return (this.#spent.get(sender) ?? 0) >= (isAlone ? bytesMaxAlone : bytesMax)
   }
 
   /** Somebody who is over waits for the next turn. */
@@ -47,6 +52,8 @@ export class Turns {
 export interface TurnsOptions {
   /** The share; what is begun is read to the end of its chunk, a stream's window at most. */
   readonly bytesMax: number
+  /** The share of a sender whom nobody was read beside, in this turn or the one before. */
+  readonly bytesMaxAlone: number
   /** Runs it when the sockets that have something have been read. */
   readonly schedule: (next: () => void) => void
   /** A turn begins that somebody waited for. */

@@ -178,7 +178,7 @@ describe('turns', () => {
     const order: string[] = []
     const bytesOfTurns = [0]
     const { server, gate } = await startTestServer({
-      limits: { turnBytes: SHARE },
+      limits: { turnBytes: SHARE, turnBytesAlone: SHARE },
       handler: {
         onMessage(bytes, start, end) {
           order.push(String.fromCharCode(bytes[start]!))
@@ -211,7 +211,7 @@ describe('turns', () => {
   })
 
   test('no more calls are held for a turn than are allowed, and nothing is lost', async () => {
-    const { server, messages } = await startTestServer({ limits: { turnBytes: 1, turnCallsMax: 2 } })
+    const { server, messages } = await startTestServer({ limits: { turnBytes: 1, turnBytesAlone: 1, turnCallsMax: 2 } })
     let most = 0
     const streams = Array.from({ length: 12 }, () => openRaw(sessionFrom('127.0.0.2', server.address), STREAM))
     for (const { stream } of streams) {

@@ -9,7 +9,12 @@ function rig() {
   return {
     a: senders.open('10.0.0.1')!,
     b: senders.open('10.0.0.2')!,
-    turns: new Turns({ bytesMax: 100, schedule: (next) => scheduled.push(next), onNext: () => turns++ }),
+    turns: new Turns({
+      bytesMax: 100,
+      bytesMaxAlone: 800,
+      schedule: (next) => scheduled.push(next),
+      onNext: () => turns++,
+    }),
     scheduled,
     begun: () => turns,
   }
@@ -17,12 +22,32 @@ function rig() {
 
 test('each sender has its share, and a new one in the next turn', () => {
   const { a, b, turns, scheduled } = rig()
+  turns.spend(b, 1)
   turns.spend(a, 99)
   expect(turns.isOver(a)).toBe(false)
   turns.spend(a, 1)
   expect(turns.isOver(a)).toBe(true)
   expect(turns.isOver(b)).toBe(false)
   scheduled.shift()!()
+  expect(turns.isOver(a)).toBe(false)
+})
+
+test('a sender has more while nobody else is read, in this turn and the one before', () => {
+  const { a, b, turns, scheduled } = rig()
+  turns.spend(a, 799)
+  expect(turns.isOver(a)).toBe(false)
+  turns.spend(a, 1)
+  expect(turns.isOver(a)).toBe(true)
+  scheduled.shift()!()
+  turns.spend(a, 100)
+  expect(turns.isOver(a)).toBe(false)
+  turns.spend(b, 1)
+  expect(turns.isOver(a)).toBe(true)
+  scheduled.shift()!()
+  turns.spend(a, 100)
+  expect(turns.isOver(a)).toBe(true)
+  scheduled.shift()!()
+  turns.spend(a, 100)
   expect(turns.isOver(a)).toBe(false)
 })
 
