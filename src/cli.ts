@@ -122,8 +122,10 @@ async function runCommand(args: readonly string[], world: World): Promise<number
   const log = createLog((line) => world.stderr(line))
   const app = await startRole({ role, config, log, load: () => loadConfig(configInput(values, world)) })
   world.onSignal('SIGHUP', () => void app.reload.run('signal'))
+  // Before the ready line: who reads it may send a signal at once.
+  const stopped = untilStopped(world, log, app)
   world.stdout(`${JSON.stringify({ ready: true, pid: process.pid, version: VERSION, ...app.addresses })}\n`)
-  await untilStopped(world, log, app)
+  await stopped
   return 0
 }
 
