@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { allRows, type Latency, type Row, storedRequests } from './compare-envoy.ts'
 import { type EverythingEnvoy, everythingDirectory, startEverything } from './envoy/everything.ts'
 import { type Sidecast, startSidecast } from './sidecast.ts'
@@ -222,29 +223,46 @@ const STATS = {
 const MOVING =
   /envoy_server_|envoy_main_thread|envoy_worker|envoy_cluster_manager|envoy_http_downstream_.*admin|_sidecast|sidecast|envoy_access_logs|envoy_filesystem|envoy_tracing|envoy_http1_|envoy_http2_|envoy_listener_admin|envoy_runtime|async-client/
 
+interface EnvoyCounter {
+  readonly name: string
+  readonly labels: string
+  readonly value: number
+}
+
 /** Every counter of the admin page that requests drove, with every job's value of it once nothing moves any more. */
 async function compareCounters(
   sidecast: Sidecast,
   envoy: EverythingEnvoy,
   differ: (text: string) => void,
 ): Promise<Record<string, number>> {
+  // Flushes and a scrape may be under way, and idle connections to upstreams still be closed.
+  for (let k = 0; k < 100; k++) {
+    const { differences } = await storedCounters(sidecast, await countersOf(envoy))
+    if (differences.length === 0) break
+    await sleep(200)
+  }
+  // Two more of each change nothing, while Envoy's own do not change.
+  for (let k = 0; ; k++) {
+    const expected = await countersOf(envoy)
+    await sleep(2500)
+    const { found, differences } = await storedCounters(sidecast, expected)
+    if (k < 10 && !isDeepStrictEqual(expected, await countersOf(envoy))) continue
+    differences.forEach(differ)
+    return found
+  }
+}
+
+async function countersOf(envoy: EverythingEnvoy): Promise<EnvoyCounter[]> {
   const page = await envoy.admin('/stats/prometheus?usedonly')
-  const counterNames = new Set([...page.matchAll(/^# TYPE (\S+) counter$/gm)].map((match) => match[1]!))
-  const expected = [...page.matchAll(/^(envoy_[a-zA-Z0-9_]+)(\{[^}]*\})? (\d+)$/gm)]
-    .filter(([line, name]) => counterNames.has(name!) && !MOVING.test(line))
+  const names = new Set([...page.matchAll(/^# TYPE (\S+) counter$/gm)].map((match) => match[1]!))
+  return [...page.matchAll(/^(envoy_[a-zA-Z0-9_]+)(\{[^}]*\})? (\d+)$/gm)]
+    .filter(([line, name]) => names.has(name!) && !MOVING.test(line))
     .map(([, name, labels, value]) => ({ name: name!, labels: labels ?? '{}', value: Number(value) }))
-  const stored = () => storedCounters(sidecast, expected)
-  // Flushes and a scrape may be under way; two more of each change nothing.
-  for (let k = 0; k < 100 && (await stored()).differences.length > 0; k++) await sleep(200)
-  await sleep(2500)
-  const { found, differences } = await stored()
-  differences.forEach(differ)
-  return found
 }
 
 async function storedCounters(
   sidecast: Sidecast,
-  expected: readonly { readonly name: string; readonly labels: string; readonly value: number }[],
+  expected: readonly EnvoyCounter[],
 ): Promise<{ readonly found: Record<string, number>; readonly differences: readonly string[] }> {
   const found: Record<string, number> = {}
   const differences: string[] = []
