@@ -64,6 +64,7 @@ async function demo(env: Record<string, string | undefined>) {
   return { sidecast, lines, finish, done }
 }
 
+const STATS = '/envoy.service.metrics.v3.MetricsService/StreamMetrics'
 const ALS = '/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs'
 
 test('two real Envoys log calls to all five services, with faults', async () => {
@@ -76,7 +77,7 @@ test('two real Envoys log calls to all five services, with faults', async () => 
   for (const text of wanted) {
     await expect.poll(() => sidecast.text().includes(text), { timeout: 60_000, message: text }).toBe(true)
   }
-  expect([...sidecast.paths]).toEqual([ALS])
+  await expect.poll(() => [...sidecast.paths].sort(), { timeout: 30_000 }).toEqual([ALS, STATS])
   await finish()
 })
 
